@@ -1,0 +1,113 @@
+# Every target makes what it needs. Arguments go through ARGS: make test ARGS="-k openai -x"
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+PYTHON ?= python3.11
+CONFIG ?= quickstart
+ARGS ?=
+
+BIN := $(VENV)/bin
+REQ := requirements
+CODE := rayserve_platform deployments tests
+
+# The environment is current when it holds a stamp named after what it was made from.
+SOURCES := pyproject.toml $(REQ)/dev.lock $(REQ)/uv.txt
+STAMP := $(VENV)/.made-from-$(shell cat $(SOURCES) 2>/dev/null | sha256sum | cut -c 1-16)
+
+# torch's CPU build is not on the package index: it comes from the wheel folders or pages that pip
+# is told of, otherwise from PyTorch's own index.
+ifdef PIP_FIND_LINKS
+TORCH := $(PIP_FIND_LINKS:%=--find-links %)
+else
+TORCH := --torch-backend cpu
+endif
+
+# On a terminal uv shows its own progress.
+UV_ARGS := --python $(BIN)/python $(shell [ -t 2 ] || echo --quiet)
+
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --python-version 3.11 \
+	--python-platform x86_64-manylinux_2_28 --override $(REQ)/overrides.txt \
+	--no-annotate --no-emit-find-links --no-emit-index-url \
+	--custom-compile-command "make lock" $(TORCH)
+
+.PHONY: help env run test lint format bench lock clean uv venv
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
+
+env: $(STAMP) ## build the Python environment in .venv, or bring it up to date
+	@:
+
+# On a terminal the server gets a foreground group of its own (set -m), so that Ctrl-C reaches it
+# alone: it stops cleanly, and make ends with its exit status instead of "Interrupt". Elsewhere it
+# takes the shell's place, so that signals reach it.
+run: env ## serve configs/$(CONFIG) on HTTP 8000 and gRPC 9000 until Ctrl-C; CONFIG=quickstart
+	@serve=($(BIN)/rayserve run configs/$(CONFIG)/serve.yaml $(ARGS)); \
+	if [ -t 0 ]; then set -m; "$${serve[@]}" && :; else exec "$${serve[@]}"; fi
+
+test: env ## run every test, with a coverage report
+	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+lint: env ## ruff (lint and format), mypy, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: env ## rewrite the code as lint wants it
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+bench: env ## measure ours and the peers in one run
+	@$(BIN)/rayserve bench suite $(ARGS)
+
+lock: ## resolve requirements/*.lock anew from pyproject.toml; newest versions: ARGS=--upgrade
+	@$(MAKE) uv
+	@echo "lock: resolving requirements/cpu.lock"
+	@$(LOCK) $(ARGS) --extra cpu --extra quickstart --output-file $(REQ)/cpu.lock
+	@echo "lock: resolving requirements/dev.lock"
+	@$(LOCK) $(ARGS) --constraint $(REQ)/cpu.lock --extra cpu --extra quickstart --extra bench \
+		--extra dev --output-file $(REQ)/dev.lock
+
+clean: ## remove the environment and everything generated
+	rm -rf $(VENV) .ci/venv build dist *.egg-info .coverage htmlcov
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
+
+# --- how the environment is made ----------------------------------------------------------------
+
+# A build that did not end leaves .incomplete behind and is started over from nothing, since
+# half-copied packages look installed.
+$(STAMP): | $(SOURCES)
+	@$(MAKE) uv
+	@touch $(VENV)/.incomplete
+	@rm -f $(VENV)/.made-from-*
+	@echo "env: installing the $$(grep -c == $(REQ)/dev.lock) packages of $(REQ)/dev.lock"
+	@$(BIN)/uv pip sync $(UV_ARGS) $(TORCH) $(REQ)/dev.lock $(REQ)/uv.txt
+	@echo "env: installing this project, editable"
+	@$(BIN)/uv pip install $(UV_ARGS) --no-deps --no-build-isolation --editable .
+	@rm $(VENV)/.incomplete
+	@touch $@
+	@echo "env: ready in $(VENV)"
+
+uv:
+	@if [ -e $(VENV)/.incomplete ]; then \
+		echo "env: an earlier build did not end; starting over"; rm -rf $(VENV); fi
+	@[ -x $(BIN)/uv ] || $(MAKE) venv
+
+venv:
+	@if [ -n "$$(ls -A $(VENV) 2>/dev/null)" ] && [ ! -e $(VENV)/pyvenv.cfg ]; then \
+		echo "env: $(VENV) holds something else; choose another folder: make VENV=..." >&2; exit 1; fi
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "env: no $(PYTHON) here; the locks are for Python 3.11: make PYTHON=/path/to/it" >&2; exit 1; }
+	@echo "env: creating $(VENV) with $$($(PYTHON) --version)"
+	@rm -rf $(VENV)
+	@mkdir -p $(VENV)
+	@touch $(VENV)/.incomplete
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $(REQ)/uv.txt
+	@rm $(VENV)/.incomplete

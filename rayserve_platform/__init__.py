@@ -1,0 +1,5 @@
+"""A single-model serving platform on Ray Serve."""
+
+from importlib.metadata import version
+
+__version__ = version("rayserve-platform")
