@@ -1,0 +1,1 @@
+"""The vocabulary and the seam that protocols and runtimes share. Only stdlib and numpy."""

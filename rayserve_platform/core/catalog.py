@@ -1,0 +1,138 @@
+"""Which models an ingress serves, and which runtime answers for each name."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.messages import ModelCard
+from rayserve_platform.core.runtime import Runtime
+
+CARD_TTL_S = 10.0
+"""A card is asked for again after this long: adapters and readiness can change while serving."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A resolved name: the model's card, its runtime, and the adapter that the name stands for."""
+
+    card: ModelCard
+    runtime: Runtime
+    adapter: str | None = None
+
+
+class Entry:
+    """One runtime of a catalog and its last known card."""
+
+    def __init__(self, runtime: Runtime, name: str | None) -> None:
+        self.runtime = runtime
+        self.name = name
+        self._card: ModelCard | None = None
+        self._asked_at = 0.0
+        self._asking = asyncio.Lock()
+        self._refresh: asyncio.Task[None] | None = None
+
+    async def card(self) -> ModelCard:
+        """Return the card. Only the first request waits for it.
+
+        A card older than `CARD_TTL_S` is asked for again in the background, and kept if there is no
+        answer: a model that sleeps or is being replaced is still the same model.
+        """
+        if self._card is None:
+            async with self._asking:
+                if self._card is None:
+                    await self._ask()
+        elif time.monotonic() - self._asked_at >= CARD_TTL_S and self._refresh is None:
+            self._refresh = asyncio.create_task(self._refreshed())
+        assert self._card is not None
+        return self._card
+
+    async def _ask(self) -> None:
+        self._card = await self.runtime.describe()
+        self._asked_at = time.monotonic()
+
+    async def _refreshed(self) -> None:
+        try:
+            await self._ask()
+        except PlatformError:
+            self._asked_at = time.monotonic()
+        finally:
+            self._refresh = None
+
+
+class Catalog:
+    """Names to runtimes. With a single model, a request that names none means that one.
+
+    Args:
+        runtimes: the runtimes served. An entry given as (name, runtime) is known under `name`
+            before its card is; a bare runtime only under the names of its card.
+    """
+
+    def __init__(self, runtimes: Iterable[Runtime | tuple[str, Runtime]]) -> None:
+        self._entries = [
+            Entry(item[1], item[0]) if isinstance(item, tuple) else Entry(item, None)
+            for item in runtimes
+        ]
+
+    async def resolve(self, name: str | None) -> Served:
+        """Return the runtime that serves `name`.
+
+        Raises:
+            PlatformError: NOT_FOUND naming the served models; INVALID_ARGUMENT when no name is
+                given and several models are served; whatever `describe` raises (UNAVAILABLE).
+        """
+        if not name:
+            if len(self._entries) == 1:
+                entry = self._entries[0]
+                return Served(card=await entry.card(), runtime=entry.runtime)
+            raise PlatformError(
+                Code.INVALID_ARGUMENT,
+                f"'model' is required: several models are served ({await self._known()}).",
+                param="model",
+            )
+        for entry in self._candidates(name):
+            card = await entry.card()
+            if name == card.id or name in card.aliases or name == entry.name:
+                return Served(card=card, runtime=entry.runtime)
+            if any(name == adapter.name for adapter in card.adapters):
+                return Served(card=card, runtime=entry.runtime, adapter=name)
+        raise PlatformError(
+            Code.NOT_FOUND,
+            f"The model '{name}' does not exist. Served models: {await self._known()}.",
+            param="model",
+        )
+
+    async def served(self) -> list[Served]:
+        """Return the models that can be reached now, in the catalog's order.
+
+        Raises:
+            PlatformError: what the first runtime answered, when none can be reached.
+        """
+        found = await asyncio.gather(
+            *(entry.card() for entry in self._entries), return_exceptions=True
+        )
+        reached = [
+            Served(card=card, runtime=entry.runtime)
+            for card, entry in zip(found, self._entries, strict=True)
+            if isinstance(card, ModelCard)
+        ]
+        if not reached and isinstance(found[0], BaseException):
+            raise found[0]
+        return reached
+
+    @property
+    def runtimes(self) -> list[Runtime]:
+        """The runtimes, in the catalog's order."""
+        return [entry.runtime for entry in self._entries]
+
+    def _candidates(self, name: str) -> list[Entry]:
+        """Return entries to ask for `name`: the one declared under it, else all of them."""
+        declared = [entry for entry in self._entries if entry.name == name]
+        return declared or self._entries
+
+    async def _known(self) -> str:
+        names: list[str] = []
+        for card in [served.card for served in await self.served()]:
+            names += [card.id, *card.aliases, *(adapter.name for adapter in card.adapters)]
+        return ", ".join(names) or "none"

@@ -1,0 +1,335 @@
+"""The neutral requests and answers that every wire API is translated into.
+
+Plain frozen dataclasses: no web framework, no Ray, no engine. A request is never mutated
+(`dataclasses.replace`). Times are seconds, sizes bytes, log probabilities natural logarithms.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+# ---------------------------------------------------------------- generate: the request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen. `None` leaves the choice to the model's own default.
+
+    `temperature == 0` is greedy decoding, whatever the other fields say.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    length_penalty: tuple[int, float] | None = None
+    """(start index in new tokens, decay factor > 1): grows the end-of-text logit from there on."""
+    logit_bias: Mapping[int, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """When generation ends. `max_new_tokens=None`: as many as the model has room for."""
+
+    max_new_tokens: int | None = None
+    min_new_tokens: int = 0
+    stop_sequences: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop_sequence: bool = False
+    ignore_eos: bool = False
+    time_limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """What the answer carries besides the text."""
+
+    input_text: bool = False
+    input_tokens: bool = False
+    generated_tokens: bool = False
+    logprobs: bool = False
+    ranks: bool = False
+    top_n_tokens: int = 0
+    """Alternatives reported at each position, besides the chosen token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guided:
+    """Constrained decoding: the output must match `value` (a schema, pattern, list or grammar)."""
+
+    kind: Literal["json", "json_schema", "regex", "choice", "grammar"]
+    value: str | tuple[str, ...] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """A conversation, to be rendered by the model's own chat template."""
+
+    turns: tuple[Turn, ...]
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    tools: tuple[Mapping[str, Any], ...] = ()
+    template: str | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+Prompt = str | tuple[int, ...] | Chat
+"""Text, token ids, or a conversation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generate:
+    """Continue `prompt`. Answered by `Chunk`s.
+
+    Args:
+        model: the served name, as resolved by the catalog.
+        n: how many independent continuations; chunks carry their `index`.
+        stream: False asks for one chunk a continuation, sent when it is complete.
+        truncate_prompt_tokens: keep only the last N prompt tokens.
+        add_special_tokens: let the tokenizer add its beginning-of-text token (text prompts).
+        skip_special_tokens: leave special tokens out of the text.
+        adapter: id of a LoRA adapter.
+        priority: lower is served earlier, where the engine schedules by priority.
+        request_id: for logs and the engine's own records; need not be unique.
+    """
+
+    model: str
+    prompt: Prompt
+    sampling: Sampling = Sampling()
+    stopping: Stopping = Stopping()
+    details: Details = Details()
+    guided: Guided | None = None
+    n: int = 1
+    stream: bool = False
+    truncate_prompt_tokens: int | None = None
+    add_special_tokens: bool = True
+    skip_special_tokens: bool = True
+    adapter: str | None = None
+    priority: int = 0
+    request_id: str = ""
+
+
+# ---------------------------------------------------------------- generate: the answer
+
+
+class StopReason(StrEnum):
+    """Why a continuation ended."""
+
+    EOS = "eos"
+    STOP_SEQUENCE = "stop_sequence"
+    MAX_TOKENS = "max_tokens"
+    """The request's own `max_new_tokens`."""
+    TOKEN_LIMIT = "token_limit"
+    """The model's length, or a limit of the server, came first."""
+    TIME_LIMIT = "time_limit"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """The end of a continuation; `sequence` is the stop text or end-of-text token that was met."""
+
+    reason: StopReason
+    sequence: str | None = None
+    token_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """One token: id, vocabulary text, and what was asked for of logprob, rank, alternatives."""
+
+    id: int
+    text: str
+    logprob: float | None = None
+    rank: int | None = None
+    top: tuple["Token", ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptInfo:
+    """The prompt as the model saw it: its token count, and text and tokens where asked for."""
+
+    token_count: int
+    text: str | None = None
+    tokens: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of one continuation.
+
+    Args:
+        text: new text since the last chunk of this `index`; may be empty.
+        tokens: new tokens, where `details.generated_tokens` asked for them.
+        generated_tokens: cumulative count of new tokens of this `index`.
+        prompt: on the first chunk of the request only.
+        seed: the seed used, where one was supplied or drawn.
+        stop: on the last chunk of this `index` only.
+    """
+
+    index: int = 0
+    text: str = ""
+    tokens: tuple[Token, ...] = ()
+    generated_tokens: int = 0
+    prompt: PromptInfo | None = None
+    seed: int | None = None
+    stop: Stop | None = None
+
+
+# ---------------------------------------------------------------- embed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embed:
+    """Turn each input (text or token ids) into one vector."""
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    truncate_tokens: int | None = None
+    dimensions: int | None = None
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """`vectors`: float32 [n inputs, dimension]; `token_counts`: n, special tokens included."""
+
+    vectors: NDArray[np.float32]
+    token_counts: tuple[int, ...]
+
+
+# ---------------------------------------------------------------- infer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """A named tensor. `datatype` is the Open Inference Protocol's name (FP32, BYTES, …).
+
+    `data` holds the shape; BYTES is an object array of `bytes`.
+    """
+
+    name: str
+    datatype: str
+    data: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Infer:
+    """Run the model on named tensors; `outputs` names those wanted, empty for all."""
+
+    model: str
+    inputs: tuple[Tensor, ...]
+    version: str | None = None
+    outputs: tuple[str, ...] = ()
+    parameters: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """What `Infer` answers."""
+
+    model: str
+    outputs: tuple[Tensor, ...]
+    version: str | None = None
+    parameters: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------- tokenize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenize:
+    """Split a prompt into tokens."""
+
+    model: str
+    prompt: str | Chat
+    add_special_tokens: bool = True
+    truncate_tokens: int | None = None
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Token ids, their vocabulary texts, and [start, end) character offsets where known."""
+
+    ids: tuple[int, ...]
+    texts: tuple[str, ...] = ()
+    offsets: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detokenize:
+    """Turn token ids back into text."""
+
+    model: str
+    ids: tuple[int, ...]
+    request_id: str = ""
+
+
+# ---------------------------------------------------------------- describe
+
+
+class Task(StrEnum):
+    """What a model can be asked for."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+    CLASSIFY = "classify"
+    SCORE = "score"
+    INFER = "infer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """A LoRA adapter that a model serves under a name of its own."""
+
+    name: str
+    root: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What a runtime says of the model it serves.
+
+    Args:
+        id: the name clients use; `aliases` are other names for the same model.
+        root: where it was loaded from, as the operator wrote it.
+        runtime: the kind of runtime, for messages and status.
+        max_model_len: prompt + new tokens; None where the notion does not apply.
+        chat: whether the model has a chat template.
+        created: Unix seconds.
+        native: routes ("POST /v1/chat/completions") that the runtime answers by itself through
+            `NativeHttp`; empty for runtimes that speak only the vocabulary.
+    """
+
+    id: str
+    root: str
+    runtime: str
+    tasks: frozenset[Task]
+    aliases: tuple[str, ...] = ()
+    max_model_len: int | None = None
+    adapters: tuple[Adapter, ...] = ()
+    chat: bool = False
+    dimension: int | None = None
+    created: int = 0
+    native: frozenset[str] = frozenset()
+    engine_version: str = ""

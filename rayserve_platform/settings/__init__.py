@@ -1,0 +1,1 @@
+"""What the `args` of a Serve config may say: frozen, typed, and refused by name when wrong."""

@@ -1,0 +1,105 @@
+"""Settings that every application shares: model, topology, placement, ingress."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from rayserve_platform.settings.model import Settings
+
+
+class Model(Settings):
+    """Which model is served, under which names, and where its files are."""
+
+    id: str = Field(min_length=1, max_length=256)
+    """The name clients put into `model`; `/v1/models` lists it."""
+    aliases: tuple[str, ...] = ()
+    """Further names for the same model."""
+    source: str | None = None
+    """Where the files are: a local directory, or `package://<module>/<file>.gguf` for a model that
+    an installed Python package ships (made into a Hugging Face directory once, in a cache)."""
+
+
+class Placement(Settings):
+    """What one replica's engine needs from the cluster.
+
+    Tensor and pipeline parallel sizes come from the engine's own arguments and multiply `num_gpus`.
+    """
+
+    num_cpus: float = Field(default=1, ge=0)
+    """CPU cores (logical) reserved for the replica; a CPU engine also takes its threads from it."""
+    num_gpus: float = Field(default=0, ge=0)
+    """GPUs for each engine worker. A fraction (0.5) shares a GPU; only without parallelism."""
+    memory_gib: float | None = Field(default=None, gt=0)
+    """Memory reserved for the replica in GiB. On CPU the KV cache is sized from it."""
+    accelerator_type: str | None = None
+    """Ray's name of the accelerator, e.g. `A100`, `H100`, `L4`."""
+    resources: dict[str, float] = Field(default_factory=dict)
+    """Custom Ray resources a replica needs, by name."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment variables of the replica's process. Not for secrets: `serve status`
+    shows them."""
+
+    @model_validator(mode="after")
+    def _share_or_whole(self) -> "Placement":
+        if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
+            raise ValueError(f"num_gpus: {self.num_gpus} is neither a share of one GPU nor whole")
+        if self.accelerator_type and not self.num_gpus:
+            raise ValueError("accelerator_type needs num_gpus > 0")
+        return self
+
+
+class Limits(Settings):
+    """What one ingress replica accepts before it says no."""
+
+    max_concurrent_requests: int = Field(default=512, ge=1)
+    """Requests in progress in one ingress replica; one more is answered 429 with Retry-After.
+    512 is twice what one vLLM engine runs at a time by default: the rest is a bounded queue."""
+    retry_after_s: float = Field(default=1.0, gt=0)
+    """What `Retry-After` says on 429, in seconds."""
+    max_body_mib: float = Field(default=32.0, gt=0)
+    """Largest request body in MiB; larger ones are answered 413 before they are read."""
+    stream_buffer_chunks: int = Field(default=64, ge=1)
+    """Chunks of one stream kept for a client that reads slowly; then the engine is made to wait."""
+
+
+class Ingress(Settings):
+    """The deployment that clients talk to."""
+
+    protocols: tuple[Literal["openai"], ...] = ("openai",)
+    """Wire APIs that this ingress speaks."""
+    limits: Limits = Limits()
+    num_cpus: float = Field(default=0.5, ge=0)
+    """CPU cores reserved for a replica of a separate ingress."""
+    docs: bool = True
+    """Serve `/docs` and `/openapi.json`."""
+    metrics: bool = True
+    """Serve this replica's own metrics at `/metrics` (Ray's export has those of all replicas)."""
+    access_log: bool = True
+    """Write one JSON line a request to the replica's log."""
+    deployment: dict[str, Any] = Field(default_factory=dict)
+    """Any option of a Serve deployment, under Serve's own name (`num_replicas`,
+    `autoscaling_config`, `max_ongoing_requests`, …). Applies to a separate ingress."""
+
+
+class App(Settings):
+    """What every application of one model has."""
+
+    model: Model
+    topology: Literal["separate", "colocated", "runtime"] = "separate"
+    """`separate`: ingress deployment → handle → runtime deployment; for LLMs on GPUs, whose
+    ingress scales on CPUs by itself. `colocated`: the engine lives in the ingress replica, no hop;
+    for small models on CPU. `runtime`: the runtime deployment alone, without a route, to stand
+    behind a gateway."""
+    placement: Placement = Placement()
+    deployment: dict[str, Any] = Field(default_factory=dict)
+    """Any option of the Serve deployment that hosts the engine, under Serve's own name
+    (`num_replicas`, `autoscaling_config`, `max_ongoing_requests`, `max_queued_requests`, …)."""
+    ingress: Ingress = Ingress()
+
+
+class Gateway(Settings):
+    """One ingress in front of several applications of topology `runtime`."""
+
+    models: dict[str, str] = Field(min_length=1)
+    """Model name → name of the Serve application that serves it."""
+    ingress: Ingress = Ingress()

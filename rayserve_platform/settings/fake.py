@@ -1,0 +1,35 @@
+"""Settings of the fake runtime: a deterministic engine with scripted delays and failures."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from rayserve_platform.settings.app import App
+from rayserve_platform.settings.model import Settings
+
+
+class FakeEngine(Settings):
+    """How the fake engine behaves. Times are seconds."""
+
+    load_s: float = Field(default=0.0, ge=0)
+    """How long it takes to become ready."""
+    first_token_s: float = Field(default=0.0, ge=0)
+    """Delay before the first token."""
+    token_s: float = Field(default=0.0, ge=0)
+    """Delay before each further token."""
+    max_model_len: int = Field(default=4096, ge=1)
+    """Prompt + new tokens; words count as tokens."""
+    dimension: int = Field(default=8, ge=1)
+    """Length of its embeddings."""
+    tasks: tuple[Literal["generate", "embed"], ...] = ("generate", "embed")
+    """What it offers."""
+    fail_after_tokens: int | None = Field(default=None, ge=0)
+    """Raise an unexpected error after this many tokens of each request."""
+    overloaded: bool = False
+    """Answer every request as an engine with a full queue does."""
+
+
+class FakeApp(App):
+    """Args of `deployments.fake:app`."""
+
+    fake: FakeEngine = FakeEngine()

@@ -1,0 +1,202 @@
+"""Settings of the vLLM runtime: vLLM's own argument names, checked without importing vLLM.
+
+Importing vLLM takes many seconds and a lot of memory, and `rayserve check` and the process that
+runs `serve run` need neither. So the names come from the source of the installed package's own
+dataclasses (`EngineArgs`, `FrontendArgs`), read as text. Values are checked by vLLM's own argument
+parser when a replica starts.
+"""
+
+import ast
+import importlib.util
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from rayserve_platform.settings.app import App
+from rayserve_platform.settings.model import Settings, unknown_key
+
+ENGINE_SOURCES = (("engine/arg_utils.py", ("EngineArgs", "AsyncEngineArgs")),)
+FRONTEND_SOURCES = (("entrypoints/launchers/cli_args.py", ("BaseFrontendArgs", "FrontendArgs")),)
+
+OURS = {
+    "model": "model.source",
+    "served_model_name": "model.id and model.aliases",
+    "reasoning_parser": "reasoning_parser",
+    "chat_template": "chat_template",
+    "tool_call_parser": "tool_parser",
+    "enable_auto_tool_choice": "tool_parser",
+    "lora_modules": "lora",
+}
+"""Arguments that have a setting of their own here."""
+
+NOT_OURS = frozenset(
+    {
+        "allow_credentials",
+        "allowed_headers",
+        "allowed_methods",
+        "allowed_origins",
+        "api_key",
+        "data_parallel_supervisor_port",
+        "disable_access_log_for_endpoints",
+        "disable_fastapi_docs",
+        "disable_uvicorn_access_log",
+        "dp_supervisor_probe_failure_threshold",
+        "dp_supervisor_probe_interval_s",
+        "dp_supervisor_probe_timeout_s",
+        "enable_offline_docs",
+        "enable_request_id_headers",
+        "enable_ssl_refresh",
+        "grpc_port",
+        "h11_max_header_count",
+        "h11_max_incomplete_event_size",
+        "host",
+        "middleware",
+        "port",
+        "root_path",
+        "ssl_ca_certs",
+        "ssl_cert_reqs",
+        "ssl_certfile",
+        "ssl_ciphers",
+        "ssl_keyfile",
+        "tokens_only",
+        "trust_request_chat_template",
+        "uds",
+        "uvicorn_log_level",
+    }
+)
+"""What a server of vLLM's own would do, and the ingress and Serve do here, or what is unsafe."""
+
+SCALARS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "None": (type(None),),
+}
+
+
+@cache
+def argument_types(group: str) -> Mapping[str, str] | None:
+    """Return vLLM's argument names and annotations, or None where vLLM is not installed.
+
+    Args:
+        group: `engine` or `frontend`.
+    """
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    root = Path(spec.submodule_search_locations[0])
+    found: dict[str, str] = {}
+    for path, classes in ENGINE_SOURCES if group == "engine" else FRONTEND_SOURCES:
+        for node in ast.parse((root / path).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and node.name in classes:
+                found |= _fields(node)
+    return found
+
+
+def _fields(node: ast.ClassDef) -> dict[str, str]:
+    return {
+        item.target.id: ast.unparse(item.annotation)
+        for item in node.body
+        if isinstance(item, ast.AnnAssign)
+        and isinstance(item.target, ast.Name)
+        and not item.target.id.startswith("_")
+    }
+
+
+def check_arguments(values: Mapping[str, Any], group: str) -> None:
+    """Hold `values` against vLLM's own dataclass.
+
+    Raises:
+        ValueError: naming the unknown argument and the nearest known one, the setting to use
+            instead, or the type expected.
+    """
+    known = argument_types(group)
+    for key, value in values.items():
+        if key in OURS:
+            raise ValueError(f"'{key}' is set through '{OURS[key]}'")
+        if key in NOT_OURS:
+            raise ValueError(f"'{key}' has no effect here: the ingress and Serve do this job")
+        if known is None:
+            continue
+        if key not in known:
+            raise ValueError(unknown_key(key, set(known) - set(OURS) - NOT_OURS, "vLLM argument"))
+        _check_type(key, value, known[key])
+
+
+def _check_type(key: str, value: Any, annotation: str) -> None:
+    """Refuse a scalar of the wrong kind where the annotation is made of plain scalars only."""
+    names = [name.strip() for name in annotation.split("|")]
+    if not all(name in SCALARS for name in names) or value is None:
+        return
+    allowed = [SCALARS[name] for name in names]
+    fits = any(
+        isinstance(value, kinds) and (kinds == (bool,) or not isinstance(value, bool))
+        for kinds in allowed
+    )
+    # vLLM's own parser reads sizes such as "8k" and "1.5GiB" for integers.
+    if not fits and not (isinstance(value, str) and "int" in names and value[:1].isdigit()):
+        raise ValueError(f"'{key}' must be {annotation}, got {value!r}")
+
+
+class Lora(Settings):
+    """A LoRA adapter, served as a model of its own name."""
+
+    name: str = Field(min_length=1)
+    """The name clients put into `model`."""
+    path: str = Field(min_length=1)
+    """Local directory with `adapter_config.json`."""
+    base_model_name: str | None = None
+    """What `/v1/models` names as its parent."""
+
+
+class VLLMApp(App):
+    """Args of `deployments.vllm:app`."""
+
+    engine: dict[str, Any] = Field(default_factory=dict)
+    """vLLM engine arguments by their Python name (`max_model_len`, `tensor_parallel_size`, …)."""
+    frontend: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of vLLM's OpenAI server that are not about its sockets (`response_role`,
+    `enable_prompt_tokens_details`, `default_chat_template_kwargs`, …)."""
+    chat_template: str | None = None
+    """Path of a `.jinja` file, or the template itself; for models that ship without one."""
+    tool_parser: str | None = None
+    """vLLM's tool-call parser (`hermes`, `llama3_json`, …); switches automatic tool choice on."""
+    reasoning_parser: str | None = None
+    """vLLM's reasoning parser (`qwen3`, `deepseek_r1`, …)."""
+    lora: tuple[Lora, ...] = ()
+    """LoRA adapters loaded at start."""
+
+    @field_validator("engine")
+    @classmethod
+    def _check_engine(cls, value: dict[str, Any]) -> dict[str, Any]:
+        check_arguments(value, "engine")
+        return value
+
+    @field_validator("frontend")
+    @classmethod
+    def _check_frontend(cls, value: dict[str, Any]) -> dict[str, Any]:
+        check_arguments(value, "frontend")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> "VLLMApp":
+        if self.model.source is None:
+            raise ValueError("model.source: required: a directory, or package://…")
+        if self.workers > 1 and 0 < self.placement.num_gpus < 1:
+            raise ValueError(
+                f"placement.num_gpus: {self.placement.num_gpus} cannot be shared by "
+                f"{self.workers} parallel workers; give each a whole GPU"
+            )
+        if self.lora and self.engine.get("enable_lora") is False:
+            raise ValueError("lora: engine.enable_lora is false")
+        return self
+
+    @property
+    def workers(self) -> int:
+        """Engine processes of one replica: tensor × pipeline parallel size."""
+        tensor = int(self.engine.get("tensor_parallel_size") or 1)
+        return tensor * int(self.engine.get("pipeline_parallel_size") or 1)
