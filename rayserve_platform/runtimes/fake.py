@@ -1,0 +1,275 @@
+"""A deterministic engine with scripted delay and failure: drives every protocol test.
+
+One character is one token and its id is the code point, so tokenizing is exact, reversible and the
+same in every replica. The text it writes is cut from one fixed sentence; where it starts depends on
+the prompt and the seed alone.
+"""
+
+import asyncio
+import time
+import zlib
+from collections.abc import AsyncGenerator, Sequence
+
+import numpy as np
+
+from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.messages import (
+    Chat,
+    Chunk,
+    Detokenize,
+    Embed,
+    Embeddings,
+    Generate,
+    ModelCard,
+    Prompt,
+    PromptInfo,
+    Stop,
+    StopReason,
+    Task,
+    Token,
+    Tokenize,
+    Tokens,
+)
+from rayserve_platform.core.metrics import MetricTypes
+from rayserve_platform.core.runtime import PartialRuntime
+from rayserve_platform.core.stream import join
+from rayserve_platform.settings.fake import FakeApp
+
+SENTENCE = "the quick brown fox jumps over the lazy dog. "
+EOS_ID = 0
+
+
+class FakeRuntime(PartialRuntime):
+    """See the module. `running` is the number of requests in progress, for tests of cancelling."""
+
+    runtime = "fake"
+
+    def __init__(self, settings: FakeApp, metrics: MetricTypes | None = None) -> None:
+        self._settings = settings
+        self._fake = settings.fake
+        self._created = int(time.time())
+        self.running = 0
+        self.seen: list[Generate | Embed | Tokenize | Detokenize] = []
+        self.healthy = True
+
+    async def start(self) -> None:
+        """Take as long as a model would."""
+        await asyncio.sleep(self._fake.load_s)
+
+    async def stop(self) -> None:
+        """Nothing to release."""
+
+    async def describe(self) -> ModelCard:
+        """Return the card the settings describe."""
+        model = self._settings.model
+        return ModelCard(
+            id=model.id,
+            aliases=model.aliases,
+            root=model.source or model.id,
+            runtime=self.runtime,
+            tasks=frozenset(Task(task) for task in self._fake.tasks),
+            max_model_len=self._fake.max_model_len,
+            chat=True,
+            dimension=self._fake.dimension,
+            created=self._created,
+        )
+
+    async def check_health(self) -> None:
+        """Raise once a test has set `healthy` to False."""
+        if not self.healthy:
+            raise PlatformError(Code.UNAVAILABLE, "The engine is not running.")
+
+    async def generate(self, request: Generate) -> AsyncGenerator[Sequence[Chunk], None]:
+        """Write `SENTENCE` from a place that the prompt and the seed decide."""
+        self._admit(Task.GENERATE, "generate text")
+        self._note(request)
+        if request.guided is not None:
+            raise self._refused("decode with a guide")
+        prompt = _render(request.prompt)
+        if request.truncate_prompt_tokens is not None:
+            prompt = prompt[-request.truncate_prompt_tokens :]
+        room = self._fake.max_model_len - len(prompt)
+        if room <= 0:
+            raise PlatformError(
+                Code.INVALID_ARGUMENT,
+                f"This model's maximum context length is {self._fake.max_model_len} tokens, "
+                f"but the prompt has {len(prompt)}.",
+                param="prompt",
+            )
+        self.running += 1
+        try:
+            for index in range(request.n):
+                writer = _Writer(request, prompt, index, room)
+                async for chunks in self._write(writer, stream=request.stream):
+                    yield chunks
+        finally:
+            self.running -= 1
+
+    async def _write(
+        self, writer: "_Writer", *, stream: bool
+    ) -> AsyncGenerator[Sequence[Chunk], None]:
+        """Yield one continuation, a token at a time or, unstreamed, whole."""
+        started = time.monotonic()
+        written: list[Chunk] = []
+        for position in range(writer.limit):
+            delay = self._fake.token_s if position else self._fake.first_token_s
+            if delay:
+                await asyncio.sleep(delay)
+            if position == self._fake.fail_after_tokens:
+                raise RuntimeError("scripted failure")
+            chunk = writer.next(time.monotonic() - started)
+            if stream:
+                yield (chunk,)
+            else:
+                written.append(chunk)
+            if chunk.stop is not None:
+                break
+        if not stream:
+            yield (join(written),)
+
+    async def embed(self, request: Embed) -> Embeddings:
+        """Return unit vectors drawn from each input's checksum."""
+        self._admit(Task.EMBED, "compute embeddings")
+        self._note(request)
+        if request.dimensions not in (None, self._fake.dimension):
+            raise PlatformError(
+                Code.INVALID_ARGUMENT,
+                f"'dimensions' must be {self._fake.dimension}: this model has no other size.",
+                param="dimensions",
+            )
+        texts = [_render(item)[: request.truncate_tokens] for item in request.inputs]
+        vectors = np.stack(
+            [
+                np.random.default_rng(zlib.crc32(t.encode())).normal(size=self._fake.dimension)
+                for t in texts
+            ]
+        )
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return Embeddings(
+            vectors=vectors.astype(np.float32), token_counts=tuple(len(t) for t in texts)
+        )
+
+    async def tokenize(self, request: Tokenize) -> Tokens:
+        """Split into characters."""
+        self._note(request)
+        text = _render(request.prompt)
+        if request.truncate_tokens is not None:
+            text = text[-request.truncate_tokens :]
+        return Tokens(
+            ids=tuple(map(ord, text)),
+            texts=tuple(text),
+            offsets=tuple((i, i + 1) for i in range(len(text))),
+        )
+
+    async def detokenize(self, request: Detokenize) -> str:
+        """Join characters."""
+        self._note(request)
+        return _render(request.ids)
+
+    def _note(self, request: Generate | Embed | Tokenize | Detokenize) -> None:
+        """Keep the last requests, for tests of translation."""
+        self.seen = [*self.seen[-15:], request]
+
+    def _admit(self, task: Task, verb: str) -> None:
+        if task.value not in self._fake.tasks:
+            raise self._refused(verb)
+        if self._fake.overloaded:
+            raise PlatformError(Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=1)
+
+
+def _render(prompt: Prompt) -> str:
+    if isinstance(prompt, Chat):
+        return "".join(f"{turn.role}: {turn.content}\n" for turn in prompt.turns)
+    if isinstance(prompt, str):
+        return prompt
+    try:
+        return "".join(map(chr, prompt))
+    except (ValueError, OverflowError):
+        raise PlatformError(
+            Code.INVALID_ARGUMENT, "A token id is not in this model's vocabulary.", param="prompt"
+        ) from None
+
+
+class _Writer:
+    """The state of one continuation."""
+
+    def __init__(self, request: Generate, prompt: str, index: int, room: int) -> None:
+        self._request = request
+        self._prompt = prompt
+        self._index = index
+        self._start = zlib.crc32(prompt.encode()) + (request.sampling.seed or 0) + index
+        asked = request.stopping.max_new_tokens
+        self.limit = max(1, room if asked is None else min(asked, room))
+        self._reason = (
+            StopReason.TOKEN_LIMIT if asked is None or asked > room else StopReason.MAX_TOKENS
+        )
+        self._text = ""
+        self._sent = 0
+
+    def next(self, elapsed_s: float) -> Chunk:
+        """Write one character and say whether it was the last."""
+        details = self._request.details
+        char = SENTENCE[(self._start + len(self._text)) % len(SENTENCE)]
+        self._text += char
+        count = len(self._text)
+        stop = self._stop(count, elapsed_s)
+        prompt = None
+        if count == 1 and self._index == 0:
+            prompt = PromptInfo(
+                token_count=len(self._prompt),
+                text=self._prompt if details.input_text else None,
+                tokens=_tokens(self._prompt, self._request) if details.input_tokens else (),
+            )
+        return Chunk(
+            index=self._index,
+            text=self._release(stop),
+            tokens=_tokens(char, self._request) if details.generated_tokens else (),
+            generated_tokens=count,
+            prompt=prompt,
+            seed=self._request.sampling.seed if count == 1 else None,
+            stop=stop,
+        )
+
+    def _release(self, stop: Stop | None) -> str:
+        """Return the text that can go out: what may yet become a stop sequence is held back."""
+        rules = self._request.stopping
+        end = len(self._text)
+        if not rules.include_stop_sequence:
+            if stop is None:
+                end -= max(map(len, rules.stop_sequences), default=1) - 1
+            elif stop.sequence:
+                end -= len(stop.sequence)
+        text = self._text[self._sent : max(end, self._sent)]
+        self._sent += len(text)
+        return text
+
+    def _stop(self, count: int, elapsed_s: float) -> Stop | None:
+        rules = self._request.stopping
+        if count >= rules.min_new_tokens:
+            for sequence in rules.stop_sequences:
+                if self._text.endswith(sequence):
+                    return Stop(reason=StopReason.STOP_SEQUENCE, sequence=sequence)
+            if self._text.endswith(". ") and not rules.ignore_eos:
+                return Stop(reason=StopReason.EOS, token_id=EOS_ID)
+        if rules.time_limit_s is not None and elapsed_s >= rules.time_limit_s:
+            return Stop(reason=StopReason.TIME_LIMIT)
+        return Stop(reason=self._reason) if count >= self.limit else None
+
+
+def _tokens(text: str, request: Generate) -> tuple[Token, ...]:
+    """Give every character probability 1/2, its successors 1/4, 1/8 and so on."""
+    details = request.details
+
+    def token(char: str, rank: int, top: tuple[Token, ...] = ()) -> Token:
+        return Token(
+            id=ord(char),
+            text=char,
+            logprob=-0.6931471805599453 * rank if details.logprobs else None,
+            rank=rank if details.ranks else None,
+            top=top,
+        )
+
+    return tuple(
+        token(c, 1, tuple(token(chr(ord(c) + i), i + 1) for i in range(details.top_n_tokens)))
+        for c in text
+    )

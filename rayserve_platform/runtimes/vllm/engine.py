@@ -1,0 +1,196 @@
+"""The vLLM runtime: vLLM's asynchronous engine in this process, behind the seam."""
+
+import argparse
+import asyncio
+import concurrent.futures
+import importlib
+import importlib.metadata
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.messages import (
+    Adapter,
+    Chunk,
+    Detokenize,
+    Embed,
+    Embeddings,
+    Generate,
+    ModelCard,
+    Task,
+    Tokenize,
+    Tokens,
+)
+from rayserve_platform.core.metrics import MetricTypes
+from rayserve_platform.core.runtime import PartialRuntime, Receive, Scope, Send
+from rayserve_platform.formats.source import resolve
+from rayserve_platform.settings.vllm import VLLMApp
+
+log = logging.getLogger("rayserve.vllm")
+
+TASKS = {"generate": Task.GENERATE, "embed": Task.EMBED, "classify": Task.CLASSIFY}
+
+
+class VLLMRuntime(PartialRuntime):
+    """See the module. `start` returns when the engine and vLLM's own OpenAI app are ready."""
+
+    runtime = "vLLM"
+
+    def __init__(self, settings: VLLMApp, metrics: MetricTypes | None = None) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._created = int(time.time())
+        self._engine: Any = None
+        self._server: Any = None
+        self._verbs: Any = None
+        self._tasks: tuple[str, ...] = ()
+
+    async def start(self) -> None:
+        """Load the model.
+
+        While the engine's own processes import and load, this one imports the OpenAI server: the
+        two take about as long and need different processes.
+        """
+        began = time.monotonic()
+        # The replica's model is a local directory: no look-ups in a hub, which would only time out.
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        source = self._settings.model.source or ""
+        model_dir = await asyncio.to_thread(resolve, source)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            loop = asyncio.get_running_loop()
+            args = await loop.run_in_executor(pool, _arguments, self._settings, model_dir)
+            loading = loop.run_in_executor(pool, _load, args, self._metrics)
+            importing = loop.run_in_executor(pool, _import_server)
+            self._engine = await loading
+            await importing
+        self._tasks = await self._engine.get_supported_tasks()
+        from rayserve_platform.runtimes.vllm.server import NativeServer
+        from rayserve_platform.runtimes.vllm.verbs import Verbs
+
+        self._server = await NativeServer.create(self._engine, args, self._tasks)
+        self._verbs = Verbs(
+            self._engine,
+            chat_template=self._settings.chat_template,
+            adapters=self._server.state.openai_serving_models.lora_requests,
+        )
+        log.info("model %s ready in %.1f s", self._settings.model.id, time.monotonic() - began)
+
+    async def stop(self) -> None:
+        """End the engine's processes."""
+        if self._server is not None:
+            await self._server.close()
+        if self._engine is not None:
+            await asyncio.to_thread(self._engine.shutdown, timeout=5)
+
+    async def describe(self) -> ModelCard:
+        """Return the card of the loaded model, with the adapters that are loaded now."""
+        config = self._engine.model_config
+        models = self._server.state.openai_serving_models
+        adapters = tuple(
+            Adapter(name=name, root=request.lora_path)
+            for name, request in models.lora_requests.items()
+        )
+        tokenizer = self._engine.renderer.tokenizer
+        template = self._settings.chat_template or getattr(tokenizer, "chat_template", None)
+        return ModelCard(
+            id=self._settings.model.id,
+            aliases=self._settings.model.aliases,
+            root=self._settings.model.source or "",
+            runtime=self.runtime,
+            tasks=frozenset(TASKS[task] for task in self._tasks if task in TASKS),
+            max_model_len=config.max_model_len,
+            adapters=adapters,
+            chat=template is not None,
+            created=self._created,
+            native=self._server.routes,
+            engine_version=importlib.metadata.version(_distribution()),
+        )
+
+    async def check_health(self) -> None:
+        """Raise when the engine's process has died."""
+        if self._engine.errored:
+            raise PlatformError(
+                Code.UNAVAILABLE, "The model's engine is not available. Retry later."
+            )
+
+    async def native(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with vLLM's own OpenAI application."""
+        await self._server.answer(scope, receive, send)
+
+    def generate(self, request: Generate) -> AsyncGenerator[Sequence[Chunk], None]:
+        """Generate in the engine; leaving the iterator aborts the request there."""
+        self._need(Task.GENERATE, "generate text")
+        chunks: AsyncGenerator[Sequence[Chunk], None] = self._verbs.generate(request)
+        return chunks
+
+    async def embed(self, request: Embed) -> Embeddings:
+        """Embed each input; vLLM batches them with whatever else is running."""
+        self._need(Task.EMBED, "compute embeddings")
+        answer: Embeddings = await self._verbs.embed(request)
+        return answer
+
+    async def tokenize(self, request: Tokenize) -> Tokens:
+        """Tokenize with the engine's own tokenizer."""
+        answer: Tokens = await self._verbs.tokenize(request)
+        return answer
+
+    async def detokenize(self, request: Detokenize) -> str:
+        """Decode token ids."""
+        answer: str = await self._verbs.detokenize(request)
+        return answer
+
+    def _need(self, task: Task, verb: str) -> None:
+        if not any(TASKS.get(own) is task for own in self._tasks):
+            raise PlatformError(
+                Code.UNIMPLEMENTED, f"The model '{self._settings.model.id}' cannot {verb}."
+            )
+
+
+def _distribution() -> str:
+    """Return the name of the installed package: CPU and CUDA builds have different ones."""
+    return importlib.metadata.packages_distributions()["vllm"][0]
+
+
+def _arguments(settings: VLLMApp, model_dir: Any) -> argparse.Namespace:
+    """Import vLLM and let its parser read our settings."""
+    arguments = importlib.import_module("rayserve_platform.runtimes.vllm.arguments")
+    platforms = importlib.import_module("vllm.platforms")
+    cpu = platforms.current_platform.is_cpu()
+    values = arguments.server_values(settings, model_dir, cpu=cpu)
+    log.info("vLLM arguments: %s", {k: v for k, v in values.items() if k != "hf_token"})
+    args: argparse.Namespace = arguments.parse(values)
+    return args
+
+
+def _load(args: argparse.Namespace, metrics: MetricTypes | None) -> Any:
+    """Start the engine; blocks until its processes have loaded the model."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from rayserve_platform.runtimes.vllm.stats import stat_loggers
+
+    engine_args = AsyncEngineArgs.from_cli_args(args)
+    config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    return AsyncLLM.from_vllm_config(
+        vllm_config=config,
+        usage_context=UsageContext.OPENAI_API_SERVER,
+        stat_loggers=stat_loggers(metrics),
+        disable_log_stats=engine_args.disable_log_stats,
+        enable_log_requests=engine_args.enable_log_requests,
+    )
+
+
+def _import_server() -> None:
+    """Import what `NativeServer` needs, generation routes included."""
+    for module in (
+        "rayserve_platform.runtimes.vllm.server",
+        "rayserve_platform.runtimes.vllm.verbs",
+        "vllm.entrypoints.generate.api_router",
+        "vllm.entrypoints.scale_out.factories",
+        "vllm.entrypoints.pooling.factories",
+    ):
+        importlib.import_module(module)
