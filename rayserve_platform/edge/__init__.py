@@ -1,0 +1,1 @@
+"""Cross-cutting duties, once per transport: request ids, limits, errors, metrics, access log."""

@@ -1,0 +1,272 @@
+"""The HTTP edge: everything that happens to a request before and after its protocol sees it.
+
+A protocol is an ASGI-like application that gets an `Exchange`; it may raise `PlatformError` at any
+moment. Before the first byte that becomes a status in the protocol's own error shape; after it, the
+protocol has ended its stream with its own in-band error event (`Exchange.started` tells).
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from rayserve_platform.core.errors import Code, PlatformError, internal_error
+from rayserve_platform.core.runtime import Message, Receive, Scope, Send
+from rayserve_platform.edge.limits import Admission
+from rayserve_platform.edge.observe import IN_PROGRESS, Record, finish
+from rayserve_platform.settings.app import Ingress
+
+log = logging.getLogger("rayserve.edge")
+
+Headers = list[tuple[bytes, bytes]]
+
+STATUS: dict[Code, int] = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.PERMISSION_DENIED: 403,
+    Code.NOT_FOUND: 404,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.UNIMPLEMENTED: 501,
+    Code.UNAVAILABLE: 503,
+    Code.INTERNAL: 500,
+}
+CLIENT_CLOSED_REQUEST = 499
+REQUEST_ID_CHARS = frozenset(
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+=@"
+)
+MAX_REQUEST_ID_BYTES = 128
+
+
+class TooLarge(PlatformError):
+    """A request body over the limit: 413 on HTTP."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        limit = f"{limit_bytes / 2**20:g} MiB"
+        super().__init__(
+            Code.INVALID_ARGUMENT, f"The request body is larger than {limit}.", param="body"
+        )
+
+
+def status_of(error: PlatformError) -> int:
+    """Return the HTTP status of an error, where the protocol does not override it."""
+    return 413 if isinstance(error, TooLarge) else STATUS[error.code]
+
+
+class ClientGone(Exception):
+    """The client closed its connection before the answer was complete."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """One HTTP request and its answer.
+
+    Args:
+        request_id: the client's own `x-request-id` if it sent a fit one, else a new one.
+        started: whether the response's head has gone out.
+    """
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    record: Record
+    max_body_bytes: int
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    started: bool = False
+
+    @property
+    def request_id(self) -> str:
+        """The id in logs, errors and the response's `x-request-id`."""
+        return self.record.request_id
+
+    @property
+    def path(self) -> str:
+        """The path below the application's route prefix."""
+        path: str = self.scope["path"]
+        return path.removeprefix(self.scope.get("root_path", "").rstrip("/"))
+
+    async def body(self) -> bytes:
+        """Read the whole request body.
+
+        Raises:
+            PlatformError: INVALID_ARGUMENT when it is larger than the limit.
+            ClientGone: when the client leaves meanwhile.
+        """
+        declared = self.headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > self.max_body_bytes:
+            raise TooLarge(self.max_body_bytes)
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self.max_body_bytes:
+                raise TooLarge(self.max_body_bytes)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send the response's head."""
+        await self.send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+    async def write(self, body: bytes, *, more: bool) -> None:
+        """Send a piece of the response's body."""
+        await self.send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def json(
+        self, status: int, content: Any, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Send a whole JSON response."""
+        await self.bytes(status, orjson.dumps(content), b"application/json", headers)
+
+    async def bytes(
+        self,
+        status: int,
+        body: bytes,
+        content_type: bytes,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Send a whole response."""
+        head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
+        await self.start(status, head)
+        await self.write(body, more=False)
+
+
+class HttpProtocol(Protocol):
+    """A wire API over HTTP, as the edge sees it."""
+
+    name: str
+    exempt: frozenset[str]
+    """Paths that are answered whatever the load: probes."""
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request; raise `PlatformError` before the first byte."""
+        ...
+
+    def error(self, error: PlatformError, request_id: str) -> tuple[int, bytes]:
+        """Render an error: status and JSON body in the protocol's own shape."""
+        ...
+
+
+class HttpEdge:
+    """The ASGI application of an ingress replica.
+
+    Args:
+        echo_request_id: add `x-request-id` to responses. Off under Serve, whose own middleware
+            does it for every HTTP server it starts.
+    """
+
+    def __init__(
+        self, protocol: HttpProtocol, settings: Ingress, *, echo_request_id: bool = True
+    ) -> None:
+        self._protocol = protocol
+        self._settings = settings
+        self._admission = Admission(settings.limits)
+        self._max_body_bytes = int(settings.limits.max_body_mib * 2**20)
+        self._echo = echo_request_id
+        self._in_progress = IN_PROGRESS.labels(protocol.name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        if scope["type"] == "lifespan":
+            return await _lifespan(receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1008})
+        exchange = self._exchange(scope, receive, send)
+        self._in_progress.inc()
+        began = time.monotonic()
+        try:
+            await self._answer(exchange)
+        finally:
+            self._in_progress.dec()
+            finish(
+                exchange.record,
+                duration_s=time.monotonic() - began,
+                access_log=self._settings.access_log,
+            )
+
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id"))
+        record = Record(protocol=self._protocol.name, request_id=request_id)
+        exchange = Exchange(
+            scope=scope,
+            receive=receive,
+            send=send,
+            record=record,
+            max_body_bytes=self._max_body_bytes,
+            headers=headers,
+        )
+
+        async def watched_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.started = True
+                record.code = message["status"]
+                if self._echo:
+                    message["headers"].append((b"x-request-id", request_id.encode()))
+            await send(message)
+
+        exchange.send = watched_send
+        return exchange
+
+    async def _answer(self, exchange: Exchange) -> None:
+        """Run the protocol and turn whatever it raises into an answer."""
+        try:
+            if exchange.path in self._protocol.exempt:
+                return await self._protocol.handle(exchange)
+            with self._admission.permit():
+                await self._protocol.handle(exchange)
+        except PlatformError as error:
+            await self._refuse(exchange, error)
+        except ClientGone:
+            _gone(exchange)
+        except asyncio.CancelledError:
+            # Serve cancels the request's task when the client goes away or time is up.
+            _gone(exchange)
+            raise
+        except Exception:
+            log.exception("request %s failed", exchange.request_id)
+            await self._refuse(exchange, internal_error())
+
+    async def _refuse(self, exchange: Exchange, error: PlatformError) -> None:
+        if exchange.started:
+            # The protocol could not end its stream; closing the connection is all that is left.
+            log.error("request %s failed after its first byte: %s", exchange.request_id, error)
+            exchange.record.code = "aborted"
+            raise ConnectionAbortedError
+        status, body = self._protocol.error(error, exchange.request_id)
+        headers: Headers = []
+        if error.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+        await exchange.bytes(status, body, b"application/json", headers)
+
+
+def _gone(exchange: Exchange) -> None:
+    exchange.record.client_gone = True
+    if not exchange.started:
+        exchange.record.code = CLIENT_CLOSED_REQUEST
+
+
+def _request_id(sent: bytes | None) -> str:
+    """Take the client's id if it is short and plain (it goes into logs), else make one."""
+    if sent and len(sent) <= MAX_REQUEST_ID_BYTES and REQUEST_ID_CHARS.issuperset(sent):
+        return sent.decode()
+    return uuid.uuid4().hex
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Accept the server's start-up and shutdown events: there is nothing to do for them here."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,59 @@
+"""What the edge records of every request: Prometheus metrics and one access-log line.
+
+The metrics are this replica's own, in `prometheus_client`'s default registry, beside those that an
+engine in the same process keeps there. Never a prompt, never a credential.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import orjson
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter(
+    "rayserve_requests", "Requests answered, by result.", ("protocol", "route", "model", "code")
+)
+LATENCY = Histogram(
+    "rayserve_request_duration_seconds",
+    "Seconds from the request's head to the end of its answer.",
+    ("protocol", "route", "model"),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+)
+IN_PROGRESS = Gauge(
+    "rayserve_requests_in_progress", "Requests now in this ingress replica.", ("protocol",)
+)
+
+log = logging.getLogger("rayserve.access")
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """What is known of one request; filled in as it is found out."""
+
+    protocol: str
+    request_id: str
+    route: str = "none"
+    """The route's template, never the raw path: it becomes a metric label."""
+    model: str = ""
+    """The served model's own id, never the caller's text: it becomes a metric label."""
+    code: int | str = ""
+    client_gone: bool = False
+
+
+def finish(record: Record, *, duration_s: float, access_log: bool) -> None:
+    """Count the request and write its line."""
+    code = str(record.code)
+    REQUESTS.labels(record.protocol, record.route, record.model, code).inc()
+    LATENCY.labels(record.protocol, record.route, record.model).observe(duration_s)
+    if access_log:
+        line = {
+            "request_id": record.request_id,
+            "protocol": record.protocol,
+            "route": record.route,
+            "model": record.model,
+            "code": record.code,
+            "duration_ms": round(duration_s * 1000, 2),
+        }
+        if record.client_gone:
+            line["client_gone"] = True
+        log.info(orjson.dumps(line).decode())

@@ -1,0 +1,1 @@
+"""The OpenAI-compatible HTTP API, and what vLLM's server offers beside it."""

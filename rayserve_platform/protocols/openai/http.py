@@ -1,0 +1,192 @@
+"""The OpenAI API over HTTP: allow-list, model resolution, then native code or translation.
+
+A runtime with an OpenAI server of its own (`ModelCard.native`) answers the body itself, so every
+feature of that server works; for the others the ingress translates to the vocabulary.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import orjson
+from prometheus_client import REGISTRY, generate_latest
+
+import rayserve_platform
+from rayserve_platform.core.catalog import Catalog, Served
+from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.runtime import NativeHttp
+from rayserve_platform.edge.http import Exchange, status_of
+from rayserve_platform.protocols.openai import answer, documents, native
+from rayserve_platform.protocols.openai.render import error_object, model_objects
+from rayserve_platform.protocols.openai.routes import Route, match
+from rayserve_platform.protocols.openai.translate import invalid, parse
+
+HEALTH_TIMEOUT_S = 5.0
+
+
+class OpenAIHttp:
+    """The protocol as the edge sees it.
+
+    Args:
+        catalog: the models served.
+        docs: whether `/docs` and `/openapi.json` are served.
+        metrics: whether `/metrics` is served.
+        engine_elsewhere: the engines live in other processes, so that their metrics must be asked
+            for; otherwise they are in this process's own registry.
+    """
+
+    name = "openai"
+    exempt = frozenset({"/health", "/metrics"})
+
+    def __init__(
+        self, catalog: Catalog, *, engine_elsewhere: bool, docs: bool = True, metrics: bool = True
+    ) -> None:
+        self._catalog = catalog
+        self._has_docs = docs
+        self._has_metrics = metrics
+        self._elsewhere = engine_elsewhere
+
+    def error(self, error: PlatformError, request_id: str) -> tuple[int, bytes]:
+        """Render an error.
+
+        What a runtime cannot do is the caller's to change: 400, not 501, which stock clients retry.
+        """
+        status = 400 if error.code is Code.UNIMPLEMENTED else status_of(error)
+        return status, orjson.dumps(error_object(error, request_id))
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        method, path = exchange.scope["method"], exchange.path
+        route, parameters, allowed = match(method, path)
+        if route is None:
+            await self._no_route(exchange, method, path, allowed)
+            return
+        exchange.record.route = route.template
+        if route.local:
+            local: Callable[..., Any] = getattr(self, f"_{route.verb}")
+            await local(exchange, **parameters)
+        else:
+            await self._serve(exchange, route)
+
+    async def _no_route(
+        self, exchange: Exchange, method: str, path: str, allowed: tuple[str, ...]
+    ) -> None:
+        if not allowed:
+            raise PlatformError(Code.NOT_FOUND, f"Unknown request URL: {method} {path}.")
+        error = invalid(f"{method} is not allowed on {path}; use {', '.join(allowed)}.")
+        body = error_object(error, exchange.request_id)
+        await exchange.json(405, body, [(b"allow", ", ".join(allowed).encode())])
+
+    async def _serve(self, exchange: Exchange, route: Route) -> None:
+        """Find the model that a body names, and let its runtime answer."""
+        body = await exchange.body()
+        content = _decode(exchange, body)
+        name = content.get("model")
+        if name is not None and not isinstance(name, str):
+            raise invalid("'model' must be a string.", "model")
+        served = await self._catalog.resolve(name)
+        exchange.record.model = served.adapter or served.card.id
+        if route.key in served.card.native:
+            body = _own_name(served, name, content, body)
+            await native.forward(
+                exchange, cast("NativeHttp", served.runtime), body, is_json=bool(content)
+            )
+        elif route.verb and not served.card.native:
+            await answer.ANSWERS[route.verb](exchange, served, parse(route.verb, content))
+        else:
+            raise invalid(
+                f"The model '{name or served.card.id}' does not support {route.what}.", "model"
+            )
+
+    async def _health(self, exchange: Exchange) -> None:
+        """Answer 200 while the only engine behind this ingress can serve.
+
+        Several models are each other's strangers: then only this ingress itself is asked.
+        """
+        runtimes = self._catalog.runtimes
+        if len(runtimes) == 1:
+            try:
+                async with asyncio.timeout(HEALTH_TIMEOUT_S):
+                    await runtimes[0].check_health()
+            except TimeoutError:
+                raise PlatformError(Code.UNAVAILABLE, "The engine does not answer.") from None
+        await exchange.bytes(200, b"", b"text/plain")
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        """This replica's metrics, and those of an engine behind it."""
+        if not self._has_metrics:
+            raise PlatformError(Code.NOT_FOUND, "Metrics are switched off.")
+        registry = REGISTRY.restricted_registry(_own_metrics()) if self._elsewhere else REGISTRY
+        text = await asyncio.to_thread(generate_latest, registry)
+        if self._elsewhere:
+            for served in await self._catalog.served():
+                if "GET /metrics" in served.card.native:
+                    text += await native.fetch(cast("NativeHttp", served.runtime), "/metrics")
+        await exchange.bytes(200, text, b"text/plain; version=0.0.4; charset=utf-8")
+
+    async def _version(self, exchange: Exchange) -> None:
+        """`version` is the engine's where there is one engine, as vLLM's server answers."""
+        served = await self._catalog.served()
+        ours = rayserve_platform.__version__
+        engine = served[0].card.engine_version if len(served) == 1 else ""
+        await exchange.json(200, {"version": engine or ours, "rayserve_platform": ours})
+
+    async def _models(self, exchange: Exchange) -> None:
+        reached = await self._catalog.served()
+        data = [entry for served in reached for entry in model_objects(served.card)]
+        await exchange.json(200, {"object": "list", "data": data})
+
+    async def _model(self, exchange: Exchange, model: str) -> None:
+        served = await self._catalog.resolve(model)
+        entries = {entry["id"]: entry for entry in model_objects(served.card)}
+        await exchange.json(200, entries.get(model) or {**entries[served.card.id], "id": model})
+
+    async def _docs(self, exchange: Exchange) -> None:
+        self._need_docs()
+        await exchange.bytes(200, documents.page(), b"text/html; charset=utf-8")
+
+    async def _openapi(self, exchange: Exchange) -> None:
+        self._need_docs()
+        described: list[dict[str, Any]] = []
+        for served in await self._catalog.served():
+            if served.card.native:
+                raw = await native.fetch(cast("NativeHttp", served.runtime), "/openapi.json")
+                described.append(orjson.loads(raw))
+        await exchange.json(200, documents.openapi(described))
+
+    def _need_docs(self) -> None:
+        if not self._has_docs:
+            raise PlatformError(Code.NOT_FOUND, "The documentation is switched off.")
+
+
+def _own_metrics() -> list[str]:
+    """Names of the samples that the edge itself keeps in this process."""
+    samples = (sample.name for family in REGISTRY.collect() for sample in family.samples)
+    return sorted({name for name in samples if name.startswith("rayserve_")})
+
+
+def _decode(exchange: Exchange, body: bytes) -> dict[str, Any]:
+    """Decode a JSON body. GET requests and uploads (multipart forms) have none."""
+    kind = exchange.headers.get(b"content-type", b"").lower()
+    if exchange.scope["method"] != "POST" or kind.startswith(b"multipart/"):
+        return {}
+    if not body and exchange.path.endswith("/cancel"):
+        return {}
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"The request body is not valid JSON: {error}.", "body") from None
+    if not isinstance(content, dict):
+        raise invalid("The request body must be a JSON object.", "body")
+    return content
+
+
+def _own_name(served: Served, name: str | None, content: dict[str, Any], body: bytes) -> bytes:
+    """Let a native server read a name that it knows.
+
+    A gateway may call a model otherwise, and a request for the only model need not name it.
+    """
+    card = served.card
+    if served.adapter or name == card.id or name in card.aliases or not content:
+        return body
+    return orjson.dumps({**content, "model": card.id})

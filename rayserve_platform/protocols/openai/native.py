@@ -1,0 +1,127 @@
+"""Handing a request to a runtime's own OpenAI server.
+
+The server sees a plain ASGI request with a body that has been read already. Its answers pass
+unchanged, but for failures: what it says of a failure of its own (status 500 and above) may name
+internals, so the caller gets the status, a general text and the request id instead.
+"""
+
+import logging
+from typing import Any
+
+from rayserve_platform.core.errors import Code, PlatformError, internal_error
+from rayserve_platform.core.runtime import Message, NativeHttp, Receive, Scope, Send
+from rayserve_platform.edge.http import ClientGone, Exchange
+
+log = logging.getLogger("rayserve.edge")
+
+NOT_FORWARDED = frozenset({b"x-request-id", b"content-length", b"transfer-encoding"})
+"""Replaced, or of no meaning once the body has been read."""
+
+
+async def forward(exchange: Exchange, runtime: NativeHttp, body: bytes, *, is_json: bool) -> None:
+    """Let `runtime` answer `exchange`, whose body has been read as `body`.
+
+    Raises:
+        PlatformError: when the runtime's server failed before its first byte.
+        ClientGone: when the client left before that.
+    """
+    replaced = NOT_FORWARDED | {b"content-type"} if is_json else NOT_FORWARDED
+    headers = [(name, value) for name, value in exchange.scope["headers"] if name not in replaced]
+    headers.append((b"x-request-id", exchange.request_id.encode()))
+    if is_json:
+        # It has been read as JSON: `curl -d`, which calls it a form, need not be refused.
+        headers.append((b"content-type", b"application/json"))
+    headers.append((b"content-length", b"%d" % len(body)))
+    scope = {**exchange.scope, "path": exchange.path, "root_path": "", "headers": headers}
+    guard = _Guard(exchange.send)
+    await runtime.native(scope, _replay(body, exchange.receive), guard.send)
+    if guard.failed is not None:
+        log.error("request %s: the engine answered %s", exchange.request_id, guard.text[:2000])
+        raise guard.failed
+    if not exchange.started:
+        raise ClientGone
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Give the body once, then what the connection says next (its end)."""
+    sent = False
+
+    async def again() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+class _Guard:
+    """Passes an answer on, unless it reports a failure of the server."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.failed: PlatformError | None = None
+        self.text = b""
+
+    async def send(self, message: Message) -> None:
+        """Pass on or hold back one ASGI message."""
+        if message["type"] == "http.response.start" and message["status"] >= 500:
+            self.failed = _failure(message["status"])
+        if self.failed is None:
+            if message["type"] == "http.response.start" and message["status"] == 429:
+                message["headers"] = [*message["headers"], (b"retry-after", b"1")]
+            await self._send(message)
+        else:
+            self.text += message.get("body", b"")
+
+
+def _failure(status: int) -> PlatformError:
+    if status == 501:
+        return PlatformError(Code.UNIMPLEMENTED, "The model's engine does not implement this.")
+    if status == 503:
+        return PlatformError(Code.UNAVAILABLE, "The model's engine is not available. Retry later.")
+    if status == 504:
+        return PlatformError(Code.DEADLINE_EXCEEDED, "The model's engine did not answer in time.")
+    return internal_error()
+
+
+async def fetch(runtime: NativeHttp, path: str) -> bytes:
+    """GET a path of a runtime's own server and return the body.
+
+    Raises:
+        PlatformError: UNAVAILABLE when it does not answer 200.
+    """
+    status = 0
+    parts: list[bytes] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        nonlocal status
+        status = message.get("status", status)
+        parts.append(message.get("body", b""))
+
+    await runtime.native(_get(path), receive, send)
+    if status != 200:
+        raise PlatformError(Code.UNAVAILABLE, "The model's engine is not available. Retry later.")
+    return b"".join(parts)
+
+
+def _get(path: str) -> Scope:
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [],
+        "client": None,
+        "server": None,
+    }
+    return scope
