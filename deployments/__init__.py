@@ -1,0 +1,1 @@
+"""Import paths for Serve configs. No logic here."""

@@ -1,0 +1,80 @@
+"""The ingress deployment: every protocol of an application, over HTTP and gRPC."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from rayserve_platform.core.catalog import Catalog
+from rayserve_platform.core.runtime import Runtime
+from rayserve_platform.edge.http import HttpEdge
+from rayserve_platform.edge.metrics import RAY_METRICS
+from rayserve_platform.protocols.health import HealthRpc
+from rayserve_platform.protocols.openai.http import OpenAIHttp
+from rayserve_platform.runtimes import Engine, load
+from rayserve_platform.serving.logs import configure_logging
+from rayserve_platform.serving.remote import RemoteRuntime
+from rayserve_platform.settings.app import App, Ingress
+
+
+class IngressReplica:
+    """One class, three topologies: what stands behind the catalog is all that differs.
+
+    Args:
+        settings: the ingress's own settings.
+        engine: (kind, settings) of an engine to host in this process: `colocated`.
+        runtime: handle of the runtime deployment: `separate`.
+        apps: model name → application name: `gateway`.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Ray allows it
+        self,
+        settings: Ingress,
+        engine: tuple[str, App] | None = None,
+        runtime: DeploymentHandle[Any] | None = None,
+        apps: Mapping[str, str] | None = None,
+    ) -> None:
+        configure_logging()
+        self._settings = settings
+        self._engine: Engine | None = None
+        served: list[Runtime | tuple[str, Runtime]] = []
+        if engine is not None:
+            self._engine = load(*engine, RAY_METRICS)
+            await self._engine.start()
+            served.append(self._engine)
+        if runtime is not None:
+            served.append(RemoteRuntime(lambda: runtime))
+        for model, app in (apps or {}).items():
+            served.append((model, RemoteRuntime(lambda app=app: serve.get_app_handle(app))))  # type: ignore[misc]
+        self._catalog = Catalog(served)
+        self._health = HealthRpc(self._catalog)
+
+    async def __serve_build_asgi_app__(self) -> HttpEdge:
+        """Called by Serve after the constructor. Serve's middleware echoes `x-request-id`."""
+        protocol = OpenAIHttp(
+            self._catalog,
+            engine_elsewhere=self._engine is None,
+            docs=self._settings.docs,
+            metrics=self._settings.metrics,
+        )
+        return HttpEdge(protocol, self._settings, echo_request_id=False)
+
+    async def check_health(self) -> None:
+        """Called by Serve; a colocated engine that died takes its replica with it."""
+        if self._engine is not None:
+            await self._engine.check_health()
+
+    async def stop(self) -> None:
+        """Release a colocated engine."""
+        if self._engine is not None:
+            await self._engine.stop()
+
+    async def Check(self, request: Any, grpc_context: Any) -> Any:
+        """`grpc.health.v1.Health/Check`."""
+        return await self._health.check(request, grpc_context)
+
+    async def Watch(self, request: Any, grpc_context: Any) -> AsyncIterator[Any]:
+        """`grpc.health.v1.Health/Watch`."""
+        async for answer in self._health.watch(request, grpc_context):
+            yield answer

@@ -1,0 +1,136 @@
+"""A runtime behind a Serve handle: the seam's other side, indistinguishable from an engine."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.messages import (
+    Chunk,
+    Detokenize,
+    Embed,
+    Embeddings,
+    Generate,
+    Infer,
+    Inference,
+    ModelCard,
+    Tokenize,
+    Tokens,
+)
+from rayserve_platform.core.runtime import Receive, Scope, Send
+from rayserve_platform.serving.wire import HttpCall, HttpPart, map_exceptions, or_raise
+
+DESCRIBE_TIMEOUT_S = 10.0
+
+
+class RemoteRuntime:
+    """Calls `RuntimeHost` over a handle.
+
+    Args:
+        handle: returns the handle; called at the first use, since the application of a model behind
+            a gateway may be deployed after the gateway.
+    """
+
+    def __init__(self, handle: Callable[[], DeploymentHandle[Any]]) -> None:
+        self._make_handle = handle
+        self._handle: Any = None
+        self._streaming: Any = None
+
+    def _call(self, verb: str, *args: Any) -> Any:
+        self._connect()
+        return getattr(self._handle, verb).remote(*args)
+
+    def _connect(self) -> None:
+        if self._handle is None:
+            self._handle = self._make_handle()
+            self._streaming = self._handle.options(stream=True)
+
+    async def _value(self, verb: str, *args: Any) -> Any:
+        with map_exceptions():
+            return or_raise(await self._call(verb, *args))
+
+    async def describe(self) -> ModelCard:
+        """Return the card; a model that is still loading is UNAVAILABLE rather than waited for."""
+        try:
+            async with asyncio.timeout(DESCRIBE_TIMEOUT_S):
+                card: ModelCard = await self._value("describe")
+        except TimeoutError:
+            raise PlatformError(
+                Code.UNAVAILABLE, "The model is still loading. Retry later.", retry_after_s=5
+            ) from None
+        return card
+
+    async def check_health(self) -> None:
+        """Raise if the engine behind the handle is not well."""
+        with map_exceptions():
+            problem = await self._call("healthy")
+        if problem is not None:
+            raise problem
+
+    async def embed(self, request: Embed) -> Embeddings:
+        """Return embeddings."""
+        answer: Embeddings = await self._value("embed", request)
+        return answer
+
+    async def infer(self, request: Infer) -> Inference:
+        """Return tensors."""
+        answer: Inference = await self._value("infer", request)
+        return answer
+
+    async def tokenize(self, request: Tokenize) -> Tokens:
+        """Return tokens."""
+        answer: Tokens = await self._value("tokenize", request)
+        return answer
+
+    async def detokenize(self, request: Detokenize) -> str:
+        """Return text."""
+        answer: str = await self._value("detokenize", request)
+        return answer
+
+    async def generate(self, request: Generate) -> AsyncGenerator[Sequence[Chunk], None]:
+        """Stream, or fetch whole: one message is cheaper than a stream of one."""
+        if not request.stream:
+            yield await self._value("generate_whole", request)
+            return
+        async with aclosing(self._stream("generate", request)) as stream:
+            async for chunks in stream:
+                yield chunks
+
+    async def native(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the engine's own HTTP server answer an ASGI request."""
+        call = HttpCall(
+            method=scope["method"],
+            path=scope["path"],
+            query_string=scope.get("query_string", b""),
+            headers=tuple(scope["headers"]),
+            body=(await receive()).get("body", b""),
+        )
+        async with aclosing(self._stream("native", call)) as parts:
+            async for part in parts:
+                await _send_part(part, send)
+
+    async def _stream(self, verb: str, request: Any) -> AsyncGenerator[Any, None]:
+        """Yield what a streaming method yields; leaving early cancels it in the replica."""
+        self._connect()
+        with map_exceptions():
+            answers = getattr(self._streaming, verb).remote(request)
+            finished = False
+            try:
+                async for answer in answers:
+                    yield or_raise(answer)
+                finished = True
+            finally:
+                if not finished:
+                    answers.cancel()
+
+
+async def _send_part(part: HttpPart, send: Send) -> None:
+    """Send a part of an answer as ASGI messages."""
+    if part.status is not None:
+        head = {"status": part.status, "headers": list(part.headers)}
+        await send({"type": "http.response.start", **head})
+    if part.body or not part.more:
+        await send({"type": "http.response.body", "body": part.body, "more_body": part.more})
