@@ -1,0 +1,236 @@
+"""`rayserve run`: a Serve config in the foreground, on this machine."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+DRAIN_VARIABLE = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
+FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--http-port", type=click.IntRange(1, 65535), help="Instead of the config's own.")
+@click.option("--grpc-port", type=click.IntRange(1, 65535), help="Instead of the config's own.")
+@click.option("--timeout", default=900.0, show_default=True, help="Seconds to wait for readiness.")
+@click.option("--verbose", is_flag=True, help="Show what the replicas print.")
+def run(
+    config: Path, http_port: int | None, grpc_port: int | None, timeout: float, verbose: bool
+) -> None:
+    """Serve CONFIG on a Ray cluster of its own until Ctrl-C.
+
+    Checks the config, prepares its models, starts Ray and Serve, waits until every application
+    answers, and prints a request to try. `serve run CONFIG` does the same without the comforts.
+    """
+    _environment(verbose=verbose)
+    found = _checked(config)
+    content = _with_ports(found.content, http_port, grpc_port)
+    _need_free_ports(content)
+    _prepare_models(found.args)
+    stop = _on_signals()
+    with _serving(content):
+        if not _wait(found, content, timeout, stop):
+            return
+        _announce(found, content)
+        stop.wait()
+        click.echo("\nStopping: running requests are finished first …")
+    click.echo("Stopped.")
+
+
+def _checked(config: Path) -> Any:
+    from rayserve_platform.serving.check import check
+
+    found = check(config)
+    for line in found.notes:
+        click.secho(f"{config}: note: {line}", fg="yellow", err=True)
+    if found.errors:
+        raise click.ClickException("\n".join(f"{config}: {line}" for line in found.errors))
+    return found
+
+
+def _with_ports(
+    content: dict[str, Any], http_port: int | None, grpc_port: int | None
+) -> dict[str, Any]:
+    changed = dict(content)
+    for key, port in (("http_options", http_port), ("grpc_options", grpc_port)):
+        if port is not None:
+            changed[key] = {**(content.get(key) or {}), "port": port}
+    return changed
+
+
+def _address(content: dict[str, Any]) -> tuple[str, int]:
+    """Return where a client on this machine reaches HTTP."""
+    options = content.get("http_options") or {}
+    host = options.get("host") or "127.0.0.1"
+    return ("127.0.0.1" if host == "0.0.0.0" else host), int(options.get("port") or 8000)
+
+
+def _grpc_port(content: dict[str, Any]) -> int | None:
+    options = content.get("grpc_options") or {}
+    return int(options.get("port") or 9000) if options.get("grpc_servicer_functions") else None
+
+
+def _need_free_ports(content: dict[str, Any]) -> None:
+    """Refuse to start where something listens already; Serve would answer on neither."""
+    host, http_port = _address(content)
+    for port in (http_port, _grpc_port(content)):
+        if port is None:
+            continue
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex((host, port)) == 0:
+                raise click.ClickException(
+                    f"port {port} is taken by another program; stop it, or choose another with "
+                    f"{'--http-port' if port == http_port else '--grpc-port'}"
+                )
+
+
+def _prepare_models(args: dict[str, Any]) -> None:
+    """Make the models of packages now, with a progress bar, rather than in a silent replica."""
+    from rayserve_platform.core.errors import PlatformError
+    from rayserve_platform.formats.progress import progress_reporter
+    from rayserve_platform.formats.source import resolve
+
+    for name, app in args.items():
+        source = getattr(getattr(app, "model", None), "source", None)
+        if not source:
+            continue
+        try:
+            with progress_reporter() as report:
+                resolve(source, report=report)
+        except PlatformError as error:
+            raise click.ClickException(f"{name}: {error.message}") from None
+
+
+def _environment(*, verbose: bool) -> None:
+    """Set what Ray reads from its environment when it is imported; what is set already stays."""
+    # Every replica opens a port that unpickles what it is sent: never without a token.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_LOG_TO_DRIVER", "1" if verbose else "0")
+    # On HAProxy an ingress replica drains at least 30 s, for load balancers that this run hasn't.
+    os.environ.setdefault(DRAIN_VARIABLE, "1")
+
+
+def _on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+@contextlib.contextmanager
+def _serving(content: dict[str, Any]) -> Iterator[None]:
+    """Run Ray's own `serve run` on the config, and stop all of it in the end."""
+    import ray
+    from ray import serve
+    from ray.serve.scripts import cli
+
+    click.echo("Starting Ray and Serve …")
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(content, file)
+        file.flush()
+        command = ["run", file.name, "--non-blocking", "--address", "local"]
+        handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            try:
+                cli(command, standalone_mode=False)
+            except Exception as error:
+                raise click.ClickException(f"Ray did not start: {error}") from error
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            yield
+        finally:
+            with contextlib.suppress(Exception):
+                serve.shutdown()
+            ray.shutdown()
+
+
+def _wait(found: Any, content: dict[str, Any], timeout: float, stop: threading.Event) -> bool:
+    """Wait until every application runs and every route answers; say what is going on.
+
+    Returns:
+        False when the user stopped it first.
+
+    Raises:
+        click.ClickException: when an application fails, or time is up.
+    """
+    from ray import serve
+    from rich.console import Console
+
+    began = time.monotonic()
+    pending = list(found.routed.values())
+    console = Console(stderr=True)
+    with console.status("Loading …") as line:
+        while time.monotonic() - began < timeout:
+            status = serve.status().applications
+            for name, app in status.items():
+                if app.status in FAILED and app.message:
+                    raise click.ClickException(_failure(name, app))
+            waiting = [name for name, app in status.items() if app.status != "RUNNING"]
+            line.update(
+                f"Loading {', '.join(waiting) or 'routes'} … {time.monotonic() - began:.0f} s"
+            )
+            if not waiting:
+                pending = [app for app in pending if not _answers(content, app)]
+                if not pending:
+                    return True
+            if stop.wait(1):
+                return False
+    raise click.ClickException(f"not ready after {timeout:.0f} s; see {_log_folder()}")
+
+
+def _failure(name: str, app: Any) -> str:
+    """Explain a failed application from Serve's own messages."""
+    messages = [app.message, *(d.message for d in app.deployments.values() if d.message)]
+    text = max(messages, key=len).strip()
+    return f"application '{name}' failed:\n{text}\nLogs: {_log_folder()}"
+
+
+def _log_folder() -> str:
+    return str(
+        Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray/session_latest/logs/serve"
+    )
+
+
+def _answers(content: dict[str, Any], app: dict[str, Any]) -> bool:
+    host, port = _address(content)
+    prefix = (app.get("route_prefix") or "/").rstrip("/")
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}{prefix}/v1/models", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _announce(found: Any, content: dict[str, Any]) -> None:
+    """Print where the models are, and a request that works."""
+    host, port = _address(content)
+    click.echo()
+    for app in found.routed.values():
+        base = f"http://{host}:{port}{(app.get('route_prefix') or '/').rstrip('/')}"
+        args = found.args.get(app["name"])
+        models = list(getattr(args, "models", {})) or [args.model.id if args else "MODEL"]
+        body = {
+            "model": models[0],
+            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        }
+        click.secho(f"{', '.join(models)} is ready: {base}/v1 (docs: {base}/docs)", bold=True)
+        click.echo(f"\n  curl {base}/v1/chat/completions -H 'Content-Type: application/json' \\")
+        click.echo(f"    -d '{json.dumps(body)}'\n")
+    grpc_port = _grpc_port(content)
+    if grpc_port:
+        click.echo(f"gRPC: {host}:{grpc_port}.  Ctrl-C stops.")
