@@ -26,9 +26,21 @@ FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 @click.option("--http-port", type=click.IntRange(1, 65535), help="Instead of the config's own.")
 @click.option("--grpc-port", type=click.IntRange(1, 65535), help="Instead of the config's own.")
 @click.option("--timeout", default=900.0, show_default=True, help="Seconds to wait for readiness.")
+@click.option(
+    "--dashboard/--no-dashboard",
+    default=True,
+    show_default=True,
+    help="Start Ray's dashboard, which `serve status` and `serve deploy` talk to.",
+)
 @click.option("--verbose", is_flag=True, help="Show what the replicas print.")
 def run(
-    config: Path, http_port: int | None, grpc_port: int | None, timeout: float, verbose: bool
+    config: Path,
+    *,
+    http_port: int | None,
+    grpc_port: int | None,
+    timeout: float,
+    dashboard: bool,
+    verbose: bool,
 ) -> None:
     """Serve CONFIG on a Ray cluster of its own until Ctrl-C.
 
@@ -41,7 +53,7 @@ def run(
     _need_free_ports(content)
     _prepare_models(found.args)
     stop = _on_signals()
-    with _serving(content):
+    with _serving(content, dashboard=dashboard):
         if not _wait(found, content, timeout, stop):
             return
         _announce(found, content)
@@ -121,6 +133,10 @@ def _environment(*, verbose: bool) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_LOG_TO_DRIVER", "1" if verbose else "0")
+    # Ray runs its workers at niceness 15, as if other work on the machine mattered more.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    # Serve's 5 s for a proxy to come up are short on a small or busy machine.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     # On HAProxy an ingress replica drains at least 30 s, for load balancers that this run hasn't.
     os.environ.setdefault(DRAIN_VARIABLE, "1")
 
@@ -133,7 +149,7 @@ def _on_signals() -> threading.Event:
 
 
 @contextlib.contextmanager
-def _serving(content: dict[str, Any]) -> Iterator[None]:
+def _serving(content: dict[str, Any], *, dashboard: bool) -> Iterator[None]:
     """Run Ray's own `serve run` on the config, and stop all of it in the end."""
     import ray
     from ray import serve
@@ -143,10 +159,11 @@ def _serving(content: dict[str, Any]) -> Iterator[None]:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(content, file)
         file.flush()
-        command = ["run", file.name, "--non-blocking", "--address", "local"]
+        command = ["run", file.name, "--non-blocking"]
         handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
             try:
+                ray.init(address="local", namespace="serve", include_dashboard=dashboard)
                 cli(command, standalone_mode=False)
             except Exception as error:
                 raise click.ClickException(f"Ray did not start: {error}") from error

@@ -91,12 +91,20 @@ class Catalog:
                 f"'model' is required: several models are served ({await self._known()}).",
                 param="model",
             )
+        unreached: PlatformError | None = None
         for entry in self._candidates(name):
-            card = await entry.card()
+            try:
+                card = await entry.card()
+            except PlatformError as error:
+                # Another model may know the name; if none does, it may be this one's.
+                unreached = unreached or error
+                continue
             if name == card.id or name in card.aliases or name == entry.name:
                 return Served(card=card, runtime=entry.runtime)
             if any(name == adapter.name for adapter in card.adapters):
                 return Served(card=card, runtime=entry.runtime, adapter=name)
+        if unreached is not None:
+            raise unreached
         raise PlatformError(
             Code.NOT_FOUND,
             f"The model '{name}' does not exist. Served models: {await self._known()}.",

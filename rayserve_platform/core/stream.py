@@ -8,6 +8,9 @@ from rayserve_platform.core.messages import Chunk
 
 Item = TypeVar("Item")
 
+KEPT_ITEMS = 64
+"""Items of one stream kept for a client that reads slowly; then the engine is made to wait."""
+
 
 def join(chunks: Sequence[Chunk]) -> Chunk:
     """Fold all chunks of one continuation into one."""
@@ -30,7 +33,7 @@ class Coalescer(Generic[Item]):
     and never more than `limit` items kept.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int = KEPT_ITEMS) -> None:
         self._limit = limit
         self._items: list[Item] = []
         self._ready = asyncio.Event()

@@ -212,7 +212,9 @@ class HttpEdge:
                 exchange.started = True
                 record.code = message["status"]
                 if self._echo:
-                    message["headers"].append((b"x-request-id", request_id.encode()))
+                    # Never added to the sender's own list, which it may use again.
+                    headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                    message = {**message, "headers": headers}
             await send(message)
 
         exchange.send = watched_send

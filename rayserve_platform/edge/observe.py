@@ -6,6 +6,7 @@ engine in the same process keeps there. Never a prompt, never a credential.
 
 import logging
 from dataclasses import dataclass
+from functools import cache
 
 import orjson
 from prometheus_client import Counter, Gauge, Histogram
@@ -40,11 +41,20 @@ class Record:
     client_gone: bool = False
 
 
+@cache
+def _children(protocol: str, route: str, model: str, code: str) -> tuple[Counter, Histogram]:
+    """Return the metrics with these label values; there are few, as `Record` says."""
+    return (
+        REQUESTS.labels(protocol, route, model, code),
+        LATENCY.labels(protocol, route, model),
+    )
+
+
 def finish(record: Record, *, duration_s: float, access_log: bool) -> None:
     """Count the request and write its line."""
-    code = str(record.code)
-    REQUESTS.labels(record.protocol, record.route, record.model, code).inc()
-    LATENCY.labels(record.protocol, record.route, record.model).observe(duration_s)
+    counter, histogram = _children(record.protocol, record.route, record.model, str(record.code))
+    counter.inc()
+    histogram.observe(duration_s)
     if access_log:
         line = {
             "request_id": record.request_id,

@@ -183,11 +183,13 @@ def _render(prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return prompt
     try:
-        return "".join(map(chr, prompt))
+        text = "".join(map(chr, prompt))
+        text.encode()  # half a surrogate pair is no text
     except (ValueError, OverflowError):
         raise PlatformError(
             Code.INVALID_ARGUMENT, "A token id is not in this model's vocabulary.", param="prompt"
         ) from None
+    return text
 
 
 class _Writer:
@@ -205,6 +207,7 @@ class _Writer:
         )
         self._text = ""
         self._sent = 0
+        self._hold = max(map(len, request.stopping.stop_sequences), default=1) - 1
 
     def next(self, elapsed_s: float) -> Chunk:
         """Write one character and say whether it was the last."""
@@ -236,7 +239,7 @@ class _Writer:
         end = len(self._text)
         if not rules.include_stop_sequence:
             if stop is None:
-                end -= max(map(len, rules.stop_sequences), default=1) - 1
+                end -= self._hold
             elif stop.sequence:
                 end -= len(stop.sequence)
         text = self._text[self._sent : max(end, self._sent)]
@@ -270,6 +273,11 @@ def _tokens(text: str, request: Generate) -> tuple[Token, ...]:
         )
 
     return tuple(
-        token(c, 1, tuple(token(chr(ord(c) + i), i + 1) for i in range(details.top_n_tokens)))
+        token(c, 1, tuple(token(_after(c, i), i + 1) for i in range(details.top_n_tokens)))
         for c in text
     )
+
+
+def _after(char: str, i: int) -> str:
+    """Return the i-th successor; counting starts over before the surrogates, which are no text."""
+    return char if i == 0 else chr((ord(char) + i) % 0xD800)

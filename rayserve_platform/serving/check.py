@@ -59,12 +59,13 @@ def check(path: Path) -> Checked:
         found.errors.append("applications: a list of applications is required")
         return found
     try:
-        ServeDeploySchema.model_validate(content)
+        schema = ServeDeploySchema.model_validate(content)
     except ValidationError as error:
         found.errors += explain(error)
         return found
     found.content = content
     for index, app in enumerate(content["applications"]):
+        app.setdefault("name", schema.applications[index].name)
         _check_app(found, app, f"applications.{index} ({app['name']})")
     _check_together(found)
     return found
@@ -81,11 +82,15 @@ def _check_app(found: Checked, app: dict[str, Any], where: str) -> None:
         args = kind.model_validate(app.get("args") or {})
         builder(args)
     except ValidationError as error:
-        found.errors += [f"{where}.args.{line}" for line in explain(error)]
+        # `explain` calls the args as a whole "args".
+        lines = [f"args.{line}".replace("args.args: ", "args: ", 1) for line in explain(error)]
+        found.errors += [f"{where}.{line}" for line in lines]
     except (ImportError, AttributeError) as error:
         found.errors.append(f"{where}.import_path: {error}")
     except (TypeError, ValueError) as error:
         found.errors.append(f"{where}.args: {error}")
+    except Exception as error:  # noqa: BLE001  # a module of the operator's own may raise anything
+        found.errors.append(f"{where}.import_path: {type(error).__name__}: {error}")
     else:
         found.args[app["name"]] = args
         found.notes += [f"{where}: {note}" for note in _notes(args)]

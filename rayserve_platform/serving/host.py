@@ -36,7 +36,6 @@ class RuntimeHost:
 
     async def __init__(self, kind: str, settings: App) -> None:  # type: ignore[misc]  # Ray allows it
         configure_logging()
-        self._buffer = settings.ingress.limits.stream_buffer_chunks
         self._engine = load(kind, settings, RAY_METRICS)
         await self._engine.start()
 
@@ -82,7 +81,7 @@ class RuntimeHost:
 
     async def generate(self, request: Generate) -> AsyncIterator[list[Chunk] | PlatformError]:
         """Stream chunks."""
-        stream: Coalescer[Sequence[Chunk]] = Coalescer(self._buffer)
+        stream: Coalescer[Sequence[Chunk]] = Coalescer()
 
         async def produce() -> None:
             async for chunks in self._engine.generate(request):
@@ -98,7 +97,7 @@ class RuntimeHost:
     async def native(self, call: HttpCall) -> AsyncIterator[HttpPart | PlatformError]:
         """Let the engine's own HTTP server answer, and stream what it sends."""
         assert isinstance(self._engine, NativeHttp)
-        stream: Coalescer[Message] = Coalescer(self._buffer)
+        stream: Coalescer[Message] = Coalescer()
         answering = self._engine.native(_scope(call), _receive(call), stream.put)
         async with aclosing(with_values(stream.batches(answering))) as batches:
             async for batch in batches:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from rayserve_platform.core.errors import Code, PlatformError
@@ -36,17 +37,24 @@ class RemoteRuntime:
 
     def __init__(self, handle: Callable[[], DeploymentHandle[Any]]) -> None:
         self._make_handle = handle
-        self._handle: Any = None
-        self._streaming: Any = None
+        self._methods: dict[str, Any] = {}
+
+    def _method(self, verb: str, *, stream: bool = False) -> Any:
+        """Return the handle of one method; made once, since making one costs as much as a call."""
+        if verb not in self._methods:
+            try:
+                handle = self._make_handle()
+            except RayServeException:
+                raise PlatformError(
+                    Code.UNAVAILABLE, "The model is not deployed. Retry later.", retry_after_s=5
+                ) from None
+            # Both sides can import all that crosses, so plain pickle does, and costs half as much.
+            options = {"request_serialization": "pickle", "response_serialization": "pickle"}
+            self._methods[verb] = getattr(handle.options(stream=stream, **options), verb)
+        return self._methods[verb]
 
     def _call(self, verb: str, *args: Any) -> Any:
-        self._connect()
-        return getattr(self._handle, verb).remote(*args)
-
-    def _connect(self) -> None:
-        if self._handle is None:
-            self._handle = self._make_handle()
-            self._streaming = self._handle.options(stream=True)
+        return self._method(verb).remote(*args)
 
     async def _value(self, verb: str, *args: Any) -> Any:
         with map_exceptions():
@@ -114,9 +122,8 @@ class RemoteRuntime:
 
     async def _stream(self, verb: str, request: Any) -> AsyncGenerator[Any, None]:
         """Yield what a streaming method yields; leaving early cancels it in the replica."""
-        self._connect()
         with map_exceptions():
-            answers = getattr(self._streaming, verb).remote(request)
+            answers = self._method(verb, stream=True).remote(request)
             finished = False
             try:
                 async for answer in answers:

@@ -58,8 +58,6 @@ class Limits(Settings):
     """What `Retry-After` says on 429, in seconds."""
     max_body_mib: float = Field(default=32.0, gt=0)
     """Largest request body in MiB; larger ones are answered 413 before they are read."""
-    stream_buffer_chunks: int = Field(default=64, ge=1)
-    """Chunks of one stream kept for a client that reads slowly; then the engine is made to wait."""
 
 
 class Ingress(Settings):

@@ -137,7 +137,7 @@ def _check_type(key: str, value: Any, annotation: str) -> None:
         isinstance(value, kinds) and (kinds == (bool,) or not isinstance(value, bool))
         for kinds in allowed
     )
-    # vLLM's own parser reads sizes such as "8k" and "1.5GiB" for integers.
+    # vLLM's own parser reads sizes such as "8k" and "1.5G" for integers.
     if not fits and not (isinstance(value, str) and "int" in names and value[:1].isdigit()):
         raise ValueError(f"'{key}' must be {annotation}, got {value!r}")
 
@@ -186,6 +186,10 @@ class VLLMApp(App):
     def _whole(self) -> "VLLMApp":
         if self.model.source is None:
             raise ValueError("model.source: required: a directory, or package://…")
+        for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+            size = self.engine.get(name)
+            if size is not None and not (isinstance(size, int) and size >= 1):
+                raise ValueError(f"engine.{name}: must be a whole number from 1, got {size!r}")
         if self.workers > 1 and 0 < self.placement.num_gpus < 1:
             raise ValueError(
                 f"placement.num_gpus: {self.placement.num_gpus} cannot be shared by "

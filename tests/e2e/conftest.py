@@ -56,6 +56,12 @@ class Platform:
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder / "haproxy"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "haproxy/state"),
         }
+        # A range of its own for the replicas' ports: another cluster on this machine that took a
+        # port which a replica here has just given up would be sent this cluster's requests.
+        first = 30000 + 100 * secrets.randbelow(90)
+        for protocol, low in (("HTTP", first), ("GRPC", first + 10000)):
+            self.env[f"RAY_SERVE_DIRECT_INGRESS_MIN_{protocol}_PORT"] = str(low)
+            self.env[f"RAY_SERVE_DIRECT_INGRESS_MAX_{protocol}_PORT"] = str(low + 99)
         http_port, grpc_port = ports or (8000, 9000)
         self.url = f"http://127.0.0.1:{http_port}"
         self.grpc = f"127.0.0.1:{grpc_port}"
@@ -102,7 +108,6 @@ class Platform:
         changed.write_text(yaml.safe_dump(content))
         found = re.search(r"dashboard at \S*?(http://[\d.]+:\d+)", self.output)
         assert found is not None, self.output
-        command = [sys.executable, "-m", "ray.serve.scripts", "deploy"]
         command = [str(Path(sys.executable).with_name("serve")), "deploy"]
         done = subprocess.run(
             [*command, str(changed), "--address", found[1]],

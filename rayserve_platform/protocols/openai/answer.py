@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -11,6 +11,7 @@ import orjson
 from rayserve_platform.core.catalog import Served
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.messages import Chunk, Generate, Task
+from rayserve_platform.core.stream import Coalescer
 from rayserve_platform.edge.http import Exchange
 from rayserve_platform.protocols.openai.render import (
     EventWriter,
@@ -39,6 +40,9 @@ from rayserve_platform.protocols.openai.translate import (
 )
 
 log = logging.getLogger("rayserve.edge")
+
+Piece = tuple[int, Sequence[Chunk]]
+"""Index of a request's first choice, and chunks of that request."""
 
 STREAM_HEAD = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -95,9 +99,13 @@ async def _generate(
         return
     if options is not None:
         raise invalid("'stream_options' needs 'stream' to be true.", "stream_options")
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_whole(served, request)) for request in requests]
-    await exchange.json(200, _gathered(style, requests, [task.result() for task in tasks]))
+    if len(requests) == 1:
+        answers = [await _whole(served, requests[0])]
+    else:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_whole(served, request)) for request in requests]
+        answers = [task.result() for task in tasks]
+    await exchange.json(200, _gathered(style, requests, answers))
 
 
 async def _whole(served: Served, request: Generate) -> list[Chunk] | PlatformError:
@@ -138,15 +146,15 @@ async def _streamed(
         include_usage=options.include_usage,
         continuous=options.continuous_usage_stats,
     )
-    source = _merged(served, requests)
-    async with contextlib.aclosing(source):
-        base, chunks = await anext(source)
+    pieces = Coalescer[Piece]()
+    async with contextlib.aclosing(pieces.batches(_produce(pieces, served, requests))) as source:
+        first = await anext(source)
         await exchange.start(200, STREAM_HEAD)
-        first = writer.opening(range(sum(request.n for request in requests)))
-        await exchange.write(first + writer.events(base, chunks), more=True)
+        opening = writer.opening(range(sum(request.n for request in requests)))
+        await exchange.write(opening + _rendered(writer, first), more=True)
         try:
-            async for base, chunks in source:
-                await exchange.write(writer.events(base, chunks), more=True)
+            async for batch in source:
+                await exchange.write(_rendered(writer, batch), more=True)
             closing = writer.closing()
         except PlatformError as error:
             closing = _in_band(exchange, error)
@@ -156,6 +164,10 @@ async def _streamed(
     await exchange.write(closing, more=False)
 
 
+def _rendered(writer: EventWriter, batch: Sequence[Piece]) -> bytes:
+    return b"".join([writer.events(base, chunks) for base, chunks in batch])
+
+
 def _in_band(exchange: Exchange, error: PlatformError) -> bytes:
     """Render an error after the first byte: an event, then the end of the stream."""
     exchange.record.code = f"200/{error.code.value}"
@@ -163,36 +175,23 @@ def _in_band(exchange: Exchange, error: PlatformError) -> bytes:
     return b"data: " + body + b"\n\ndata: [DONE]\n\n"
 
 
-async def _merged(
-    served: Served, requests: list[Generate]
-) -> AsyncGenerator[tuple[int, Sequence[Chunk]], None]:
-    """Yield (index of the request's first choice, chunks) of all requests as they come."""
+async def _produce(pieces: Coalescer[Piece], served: Served, requests: list[Generate]) -> None:
+    """Run all requests at once and put their chunks as they come.
+
+    What is ready together is written together: a write to a connection costs more than an event.
+    """
+
+    async def one(base: int, request: Generate) -> None:
+        async with contextlib.aclosing(served.runtime.generate(request)) as stream:
+            async for chunks in stream:
+                await pieces.put((base, chunks))
+
     if len(requests) == 1:
-        async with contextlib.aclosing(served.runtime.generate(requests[0])) as only:
-            async for chunks in only:
-                yield 0, chunks
+        await one(0, requests[0])
         return
-    queue: asyncio.Queue[tuple[int, Sequence[Chunk]] | BaseException | None] = asyncio.Queue(64)
-
-    async def pump(base: int, request: Generate) -> None:
-        try:
-            async for chunks in served.runtime.generate(request):
-                await queue.put((base, chunks))
-            await queue.put(None)
-        except Exception as error:  # noqa: BLE001  # raised again by the reader
-            await queue.put(error)
-
-    tasks = [asyncio.create_task(pump(i * r.n, r)) for i, r in enumerate(requests)]
+    tasks = [asyncio.create_task(one(i * r.n, r)) for i, r in enumerate(requests)]
     try:
-        running = len(tasks)
-        while running:
-            item = await queue.get()
-            if isinstance(item, BaseException):
-                raise item
-            if item is None:
-                running -= 1
-            else:
-                yield item
+        await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()

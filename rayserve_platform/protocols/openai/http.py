@@ -189,4 +189,8 @@ def _own_name(served: Served, name: str | None, content: dict[str, Any], body: b
     card = served.card
     if served.adapter or name == card.id or name in card.aliases or not content:
         return body
-    return orjson.dumps({**content, "model": card.id})
+    try:
+        return orjson.dumps({**content, "model": card.id})
+    except orjson.JSONEncodeError:
+        # It has been decoded from JSON, so depth is all that can be wrong: 254 levels are written.
+        raise invalid("The request body is nested too deeply.", "body") from None

@@ -66,14 +66,23 @@ class _Guard:
 
     async def send(self, message: Message) -> None:
         """Pass on or hold back one ASGI message."""
-        if message["type"] == "http.response.start" and message["status"] >= 500:
-            self.failed = _failure(message["status"])
+        if message["type"] == "http.response.start":
+            if message["status"] >= 500:
+                self.failed = _failure(message["status"])
+            else:
+                message = _head(message)
         if self.failed is None:
-            if message["type"] == "http.response.start" and message["status"] == 429:
-                message["headers"] = [*message["headers"], (b"retry-after", b"1")]
             await self._send(message)
         else:
             self.text += message.get("body", b"")
+
+
+def _head(message: Message) -> Message:
+    """Return the head of an answer as the client gets it; the request id is the edge's to name."""
+    headers = [h for h in message.get("headers", ()) if h[0].lower() != b"x-request-id"]
+    if message["status"] == 429:
+        headers.append((b"retry-after", b"1"))
+    return {**message, "headers": headers}
 
 
 def _failure(status: int) -> PlatformError:

@@ -6,8 +6,8 @@ model as vLLM's server gives them.
 """
 
 import base64
+import secrets
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -121,7 +121,7 @@ class Style:
     def __init__(self, *, chat: bool, model: str) -> None:
         self.chat = chat
         self.model = model
-        self.id = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
+        self.id = f"{'chatcmpl' if chat else 'cmpl'}-{secrets.token_hex(12)}"
         self.created = int(time.time())
 
     def envelope(self, choices: list[dict[str, Any]], *, chunk: bool = False) -> dict[str, Any]:

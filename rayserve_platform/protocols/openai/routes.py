@@ -6,7 +6,6 @@ elastic scaling, …) are not reachable from outside.
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +63,11 @@ ROUTES = (
 
 EXACT = {(route.method, route.template): route for route in ROUTES if "{" not in route.template}
 PATTERNS = tuple((route, route.template.split("/")) for route in ROUTES if "{" in route.template)
-
-
-@cache
-def methods_of(template: str) -> tuple[str, ...]:
-    """Return the methods allowed on a template."""
-    return tuple(route.method for route in ROUTES if route.template == template)
+METHODS = {
+    template: tuple(route.method for route in ROUTES if route.template == template)
+    for _, template in EXACT
+}
+"""The methods allowed on each exact path."""
 
 
 def match(method: str, path: str) -> tuple[Route | None, dict[str, str], tuple[str, ...]]:
@@ -83,7 +81,7 @@ def match(method: str, path: str) -> tuple[Route | None, dict[str, str], tuple[s
     route = EXACT.get((method, path))
     if route is not None:
         return route, {}, ()
-    allowed = methods_of(path)
+    allowed = METHODS.get(path, ())
     if allowed:
         return None, {}, allowed
     for route, pattern in PATTERNS:

@@ -32,6 +32,9 @@ from rayserve_platform.protocols.openai.schema import (
     TokenizeBody,
 )
 
+OTHER_KIND = frozenset({"string_type", "list_type", "int_type", "dict_type", "model_type"})
+"""Pydantic's problems with a value of quite another kind than expected."""
+
 
 def invalid(message: str, param: str | None = None) -> PlatformError:
     """Return the error for a caller's mistake."""
@@ -47,14 +50,26 @@ def parse(verb: str, content: dict[str, Any]) -> Body:
     try:
         return BODIES[verb].model_validate(content)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        path = ".".join(str(part) for part in problem["loc"])
-        field = str(problem["loc"][0]) if problem["loc"] else None
-        if problem["type"] == "extra_forbidden":
+        kind, field, path, message = _fault(error)
+        if kind == "extra_forbidden":
             raise invalid(f"'{path}' is not supported by this model's runtime.", field) from None
-        if problem["type"] == "missing":
+        if kind == "missing":
             raise invalid(f"'{path}' is required.", field) from None
-        raise invalid(f"'{path}': {problem['msg']}.", field) from None
+        raise invalid(f"'{path}': {message}.", field) from None
+
+
+def _fault(error: ValidationError) -> tuple[str, str, str, str]:
+    """Return kind, field, path and text of what is wrong with the first field at fault.
+
+    A field that takes several kinds of value has a problem for each of them; those of the kinds
+    that the value is not meant to be say nothing. Pydantic also puts the kind into the path.
+    """
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    same = [problem for problem in problems if problem["loc"][:1] == problems[0]["loc"][:1]]
+    found = next((problem for problem in same if problem["type"] not in OTHER_KIND), same[0])
+    field, *rest = (str(part) for part in found["loc"])
+    path = ".".join([field, *(part for part in rest if part != "str" and "[" not in part)])
+    return found["type"], field, path, found["msg"]
 
 
 def _sampling(body: Generation) -> Sampling:
@@ -98,19 +113,25 @@ def _guided(body: Generation) -> Guided | None:
         found.append(Guided(kind="choice", value=tuple(body.guided_choice)))
     if body.guided_json is not None:
         value = body.guided_json
-        text = value if isinstance(value, str) else json.dumps(value)
-        found.append(Guided(kind="json_schema", value=text))
+        found.append(Guided(kind="json_schema", value=_schema(value, "guided_json")))
     wanted = body.response_format
     if wanted is not None and wanted.type == "json_object":
         found.append(Guided(kind="json"))
     if wanted is not None and wanted.type == "json_schema":
         if wanted.json_schema is None or wanted.json_schema.json_schema is None:
             raise invalid("'response_format.json_schema.schema' is required.", "response_format")
-        schema = json.dumps(wanted.json_schema.json_schema)
-        found.append(Guided(kind="json_schema", value=schema))
+        schema = wanted.json_schema.json_schema
+        found.append(Guided(kind="json_schema", value=_schema(schema, "response_format")))
     if len(found) > 1:
         raise invalid("Only one of response_format and guided_* may be given.", "response_format")
     return found[0] if found else None
+
+
+def _schema(given: str | dict[str, Any], field: str) -> str:
+    try:
+        return given if isinstance(given, str) else json.dumps(given)
+    except RecursionError:
+        raise invalid(f"The schema in '{field}' is nested too deeply.", field) from None
 
 
 def _turns(messages: Sequence[ChatMessage]) -> tuple[Turn, ...]:
@@ -191,18 +212,18 @@ def to_completion_generates(
         _generate(
             body, model, request_id, prompt, stopping=stopping, details=details, adapter=adapter
         )
-        for prompt in _prompts(body.prompt)
+        for prompt in _prompts(body.prompt, "prompt")
     ]
 
 
 def _prompts(
-    given: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]],
+    given: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]], field: str
 ) -> list[str | tuple[int, ...]]:
     """Tell apart the four forms that `prompt` and `input` may take."""
     if isinstance(given, str):
         return [given]
     if not given:
-        raise invalid("At least one prompt is required.", "prompt")
+        raise invalid(f"'{field}' must hold at least one text.", field)
     if isinstance(given[0], int):
         return [tuple(given)]  # type: ignore[arg-type]  # the schema admits no mixed lists
     return [item if isinstance(item, str) else tuple(item) for item in given]  # type: ignore[arg-type]
@@ -212,7 +233,7 @@ def to_embed(body: EmbeddingBody, *, model: str, request_id: str) -> Embed:
     """Translate an embeddings request."""
     return Embed(
         model=model,
-        inputs=tuple(_prompts(body.input)),
+        inputs=tuple(_prompts(body.input, "input")),
         truncate_tokens=body.truncate_prompt_tokens,
         dimensions=body.dimensions,
         request_id=request_id,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.exceptions import VLLMClientError
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from rayserve_platform.core.errors import Code, PlatformError
@@ -55,12 +56,18 @@ def parse(values: Mapping[str, Any]) -> argparse.Namespace:
             parsed = parser.parse_args(argv)
         validate_parsed_serve_args(parsed)
     except SystemExit:
-        said = complaints.getvalue().strip().splitlines() or ["refused"]
-        raise PlatformError(Code.INVALID_ARGUMENT, f"vLLM: {said[-1]}", param="engine") from None
-    except (TypeError, ValueError) as error:
+        said = _said(complaints.getvalue())
+        raise PlatformError(Code.INVALID_ARGUMENT, f"vLLM: {said}", param="engine") from None
+    except (TypeError, ValueError, VLLMClientError) as error:
         raise PlatformError(Code.INVALID_ARGUMENT, f"vLLM: {error}", param="engine") from None
     namespace: argparse.Namespace = parsed
     return namespace
+
+
+def _said(complaint: str) -> str:
+    """Return what a parser says after its usage, in one line and without pydantic's links."""
+    lines = complaint.split(": error: ", 1)[-1].splitlines()
+    return " ".join(line.strip() for line in lines if "errors.pydantic.dev" not in line)
 
 
 def _command_line(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> list[str]:
@@ -92,8 +99,9 @@ def _command_line(parser: argparse.ArgumentParser, values: Mapping[str, Any]) ->
 def _switch(action: argparse.Action, *, value: bool) -> list[str]:
     positive = [o for o in action.option_strings if not o.startswith("--no-")]
     negative = [o for o in action.option_strings if o.startswith("--no-")]
+    bare = action.nargs == 0 or action.const is True  # `--hf-token` may stand without a value
     if value:
-        return [max(positive, key=len)] if action.nargs == 0 else [f"{positive[0]}=true"]
+        return [max(positive, key=len)] if bare else [f"{positive[0]}=true"]
     if negative:
         return [negative[0]]
-    return [] if action.nargs == 0 else [f"{positive[0]}=false"]
+    return [] if bare else [f"{positive[0]}=false"]

@@ -1,0 +1,102 @@
+"""Results as PNG charts; matplotlib is imported when one is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rayserve_platform.bench.outcome import Outcome
+from rayserve_platform.bench.samples import LoadResult
+from rayserve_platform.bench.tables import Column, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# (title, one group of bars per load) -> the named series of loads to draw.
+Series = Sequence[tuple[str, Sequence[LoadResult]]]
+
+_LLM = (
+    Column(metric="output_tokens_per_s", heading="output tokens/s"),
+    Column(metric="ttft_p50_s", heading="time to first token p50, ms", factor=1000),
+    Column(metric="itl_p99_s", heading="inter-token latency p99, ms", factor=1000),
+)
+_OVERHEAD = (
+    Column(metric="requests_per_s", heading="requests/s"),
+    Column(metric="events_per_s", heading="streamed chunks/s"),
+)
+_LOAD = (
+    Column(metric="requests_per_s", heading="requests/s"),
+    Column(metric="output_tokens_per_s", heading="output tokens/s"),
+    Column(metric="events_per_s", heading="streamed chunks/s"),
+    Column(metric="ttft_p50_s", heading="time to first token p50, ms", factor=1000),
+    Column(metric="latency_p50_s", heading="request latency p50, ms", factor=1000),
+)
+
+
+def draw_load(loads: Sequence[LoadResult], title: str, path: Path) -> None:
+    """Draw the metrics of one server under several loads to a PNG file."""
+    series = [(title, loads)]
+    _draw([(column, series) for column in _LOAD], path)
+
+
+def draw_suite(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Draw all servers side by side, one chart per metric, to a PNG file."""
+    panels: list[tuple[Column, Series]] = []
+    for part, columns in (("llm", _LLM), ("overhead", _OVERHEAD)):
+        series = [(known.name, known.loads) for known in outcomes if known.part == part]
+        panels += [(column, series) for column in columns]
+    _draw(panels, path)
+
+
+def _draw(panels: Sequence[tuple[Column, Series]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    drawn = [(column, series) for column, series in panels if _labels(column, series)]
+    if not drawn:
+        return
+    figure = Figure(figsize=(9, 3.4 * len(drawn)), layout="constrained")
+    axes = figure.subplots(len(drawn), 1, squeeze=False)
+    for axis, (column, series) in zip(axes[:, 0], drawn, strict=True):
+        _draw_panel(axis, column, series)
+    figure.savefig(path, dpi=120)
+
+
+def _draw_panel(axis: Axes, column: Column, series: Series) -> None:
+    labels = _labels(column, series)
+    width = 0.8 / len(series)
+    for place, (name, loads) in enumerate(series):
+        found = {load.load: load.spread(column.metric) for load in loads}
+        bars = [(at, got) for at, label in enumerate(labels) if (got := found.get(label))]
+        if not bars:
+            continue
+        low = [(got.median - got.low) * column.factor for _, got in bars]
+        high = [(got.high - got.median) * column.factor for _, got in bars]
+        medians = [got.median * column.factor for _, got in bars]
+        drawn = axis.bar(
+            [at + (place - (len(series) - 1) / 2) * width for at, _ in bars],
+            medians,
+            width * 0.92,
+            yerr=[low, high],
+            error_kw={"linewidth": 0.8},
+            label=name,
+        )
+        axis.bar_label(drawn, labels=[number(value) for value in medians], fontsize=7, padding=2)
+    axis.set_title(f"{column.heading} (median; whiskers: lowest and highest run)", fontsize=10)
+    axis.margins(y=0.12)
+    axis.set_xticks(range(len(labels)), labels)
+    axis.spines[["top", "right"]].set_visible(False)
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1), "frameon": False}
+    axis.legend(fontsize=7, ncols=min(len(series), 5), **below)
+
+
+def _labels(column: Column, series: Series) -> list[str]:
+    """Return the loads for which anyone measured the metric, in order, each once."""
+    return list(
+        dict.fromkeys(
+            load.load
+            for _, loads in series
+            for load in loads
+            if load.spread(column.metric) is not None
+        )
+    )

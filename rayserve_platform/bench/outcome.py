@@ -1,0 +1,97 @@
+"""What the suite found out about each server, and how it compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from rayserve_platform.bench.processes import ProcessMemory
+from rayserve_platform.bench.quantiles import ratio
+from rayserve_platform.bench.samples import LoadResult, RunResult
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """One server's runs, pooled over the rounds; grows while the suite runs.
+
+    `startup_s` is the time from each start to the first answer. `failures` says in which rounds it
+    could not be measured and why. `memory` is that of the last round, after the load.
+    """
+
+    name: str
+    about: str
+    part: str
+    reference: str
+    startup_s: list[float] = field(default_factory=list)
+    runs: dict[str, list[RunResult]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    memory: tuple[ProcessMemory, ...] = ()
+
+    def add(self, run: RunResult) -> None:
+        """Pool a run with the earlier ones of the same load."""
+        self.runs.setdefault(run.load, []).append(run)
+
+    @property
+    def loads(self) -> tuple[LoadResult, ...]:
+        """The results per load, in the order they were first run."""
+        return tuple(LoadResult(load=load, runs=tuple(runs)) for load, runs in self.runs.items())
+
+    def load(self, label: str) -> LoadResult:
+        """Return the result of one load, without runs if it wasn't measured."""
+        return LoadResult(load=label, runs=tuple(self.runs.get(label, ())))
+
+    @property
+    def rss_mb(self) -> float | None:
+        """The sum of all processes' resident memory in MB."""
+        return sum(process.rss_mb for process in self.memory) if self.memory else None
+
+    def as_json(self) -> dict[str, object]:
+        """Return a JSON object of everything known."""
+        return {
+            "name": self.name,
+            "about": self.about,
+            "part": self.part,
+            "reference": self.reference,
+            "startup_s": self.startup_s,
+            "failures": self.failures,
+            "loads": [load.as_json() for load in self.loads],
+            "rss_mb": self.rss_mb,
+            "processes": [asdict(process) for process in self.memory],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One server under one load: medians, and medians divided by the reference server's."""
+
+    server: str
+    reference: str
+    result: LoadResult
+    medians: Mapping[str, float | None]
+    ratios: Mapping[str, float | None]
+
+
+def rows(outcomes: Sequence[Outcome], part: str, metrics: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a part, load by load, servers in their order.
+
+    A ratio is None where the reference was not measured in the same suite.
+    """
+    chosen = [outcome for outcome in outcomes if outcome.part == part]
+    by_name = {outcome.name: outcome for outcome in chosen}
+    for label in dict.fromkeys(load for outcome in chosen for load in outcome.runs):
+        for outcome in chosen:
+            result = outcome.load(label)
+            if not result.runs:
+                continue
+            medians = {metric: result.median(metric) for metric in metrics}
+            other = by_name.get(outcome.reference)
+            theirs = other.load(label) if other else LoadResult(load=label)
+            yield Row(
+                server=outcome.name,
+                reference=outcome.reference,
+                result=result,
+                medians=medians,
+                ratios={
+                    metric: ratio(medians[metric], theirs.median(metric)) for metric in metrics
+                },
+            )

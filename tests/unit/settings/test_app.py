@@ -1,0 +1,71 @@
+import pytest
+from pydantic import ValidationError
+
+from rayserve_platform.settings.app import Gateway, Ingress, Limits, Model, Placement
+from rayserve_platform.settings.fake import FakeApp
+from rayserve_platform.settings.model import explain
+
+
+def problems(kind, **content) -> list[str]:
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate(content)
+    return explain(caught.value)
+
+
+@pytest.mark.parametrize("gpus", [0, 0.25, 0.5, 1, 2, 8.0])
+def test_gpus_are_a_share_of_one_or_whole(gpus):
+    assert Placement(num_gpus=gpus).num_gpus == gpus
+
+
+@pytest.mark.parametrize("gpus", [1.5, 2.25, 100.1])
+def test_more_than_one_gpu_cannot_be_shared(gpus):
+    assert problems(Placement, num_gpus=gpus) == [
+        f"args: num_gpus: {gpus} is neither a share of one GPU nor whole"
+    ]
+
+
+def test_an_accelerator_type_needs_a_gpu():
+    assert problems(Placement, accelerator_type="H100") == [
+        "args: accelerator_type needs num_gpus > 0"
+    ]
+    assert Placement(accelerator_type="H100", num_gpus=0.5).accelerator_type == "H100"
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (Placement, {"num_cpus": -1}),
+        (Placement, {"num_gpus": -0.5}),
+        (Placement, {"memory_gib": 0}),
+        (Placement, {"num_cpus": "many"}),
+        (Placement, {"env": {"A": 1}}),
+        (Placement, {"resources": {"tpu": "x"}}),
+        (Limits, {"max_concurrent_requests": 0}),
+        (Limits, {"retry_after_s": 0}),
+        (Limits, {"max_body_mib": 0}),
+        (Ingress, {"protocols": ["soap"]}),
+        (Ingress, {"num_cpus": -1}),
+        (Model, {"id": ""}),
+        (Model, {"id": "x" * 257}),
+        (Gateway, {"models": {}}),
+        (Gateway, {"models": {"a": 3}}),
+        (FakeApp, {"model": {"id": "m"}, "topology": "star"}),
+    ],
+)
+def test_a_value_out_of_range_or_of_another_kind_is_refused_once(kind, content):
+    assert len(problems(kind, **content)) == 1
+
+
+def test_a_model_needs_nothing_but_its_id():
+    settings = FakeApp.model_validate({"model": {"id": "m"}})
+    assert settings.topology == "separate"
+    assert settings.ingress.protocols == ("openai",)
+    assert (settings.placement.num_cpus, settings.placement.num_gpus) == (1, 0)
+    assert problems(FakeApp) == ["model: Field required"]
+
+
+def test_serves_own_options_pass_untouched():
+    options = {"autoscaling_config": {"min_replicas": 1, "max_replicas": 8}, "num_replicas": "auto"}
+    content = {"model": {"id": "m"}, "deployment": options, "ingress": {"deployment": options}}
+    settings = FakeApp.model_validate(content)
+    assert settings.deployment == settings.ingress.deployment == options
