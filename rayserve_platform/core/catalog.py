@@ -1,6 +1,7 @@
 """Which models an ingress serves, and which runtime answers for each name."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +10,11 @@ from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import ModelCard
 from rayserve_platform.core.runtime import Runtime
 
+log = logging.getLogger("rayserve.catalog")
+
+LOAD_WAIT_S = 300.0
+BRIEFLY_S = 3.0
+"""How long a question about several models waits for each."""
 CARD_TTL_S = 10.0
 """A card is asked for again after this long: adapters and readiness can change while serving."""
 
@@ -33,16 +39,21 @@ class Entry:
         self._asking = asyncio.Lock()
         self._refresh: asyncio.Task[None] | None = None
 
-    async def card(self) -> ModelCard:
-        """Return the card. Only the first request waits for it.
+    async def card(self, patience_s: float) -> ModelCard:
+        """Return the card. Only the first requests wait for it, `patience_s` at most.
 
         A card older than `CARD_TTL_S` is asked for again in the background, and kept if there is no
         answer: a model that sleeps or is being replaced is still the same model.
         """
         if self._card is None:
-            async with self._asking:
-                if self._card is None:
-                    await self._ask()
+            try:
+                async with asyncio.timeout(patience_s), self._asking:
+                    if self._card is None:
+                        await self._ask()
+            except TimeoutError:
+                raise PlatformError(
+                    Code.UNAVAILABLE, "The model is still loading. Retry later.", retry_after_s=5
+                ) from None
         elif time.monotonic() - self._asked_at >= CARD_TTL_S and self._refresh is None:
             self._refresh = asyncio.create_task(self._refreshed())
         assert self._card is not None
@@ -57,6 +68,9 @@ class Entry:
             await self._ask()
         except PlatformError:
             self._asked_at = time.monotonic()
+        except Exception:
+            log.exception("a runtime could not describe itself")
+            self._asked_at = time.monotonic()
         finally:
             self._refresh = None
 
@@ -67,9 +81,17 @@ class Catalog:
     Args:
         runtimes: the runtimes served. An entry given as (name, runtime) is known under `name`
             before its card is; a bare runtime only under the names of its card.
+        load_wait_s: how long a request waits for a model that it means and that has not been
+            reached yet: it may be loading, waking or being replaced.
     """
 
-    def __init__(self, runtimes: Iterable[Runtime | tuple[str, Runtime]]) -> None:
+    def __init__(
+        self,
+        runtimes: Iterable[Runtime | tuple[str, Runtime]],
+        *,
+        load_wait_s: float = LOAD_WAIT_S,
+    ) -> None:
+        self._load_wait_s = load_wait_s
         self._entries = [
             Entry(item[1], item[0]) if isinstance(item, tuple) else Entry(item, None)
             for item in runtimes
@@ -85,16 +107,18 @@ class Catalog:
         if not name:
             if len(self._entries) == 1:
                 entry = self._entries[0]
-                return Served(card=await entry.card(), runtime=entry.runtime)
+                return Served(card=await entry.card(self._load_wait_s), runtime=entry.runtime)
             raise PlatformError(
                 Code.INVALID_ARGUMENT,
                 f"'model' is required: several models are served ({await self._known()}).",
                 param="model",
             )
         unreached: PlatformError | None = None
-        for entry in self._candidates(name):
+        candidates = self._candidates(name)
+        patience_s = self._load_wait_s if len(candidates) == 1 else BRIEFLY_S
+        for entry in candidates:
             try:
-                card = await entry.card()
+                card = await entry.card(patience_s)
             except PlatformError as error:
                 # Another model may know the name; if none does, it may be this one's.
                 unreached = unreached or error
@@ -107,7 +131,7 @@ class Catalog:
             raise unreached
         raise PlatformError(
             Code.NOT_FOUND,
-            f"The model '{name}' does not exist. Served models: {await self._known()}.",
+            f"The model '{name[:200]}' does not exist. Served models: {await self._known()}.",
             param="model",
         )
 
@@ -118,7 +142,7 @@ class Catalog:
             PlatformError: what the first runtime answered, when none can be reached.
         """
         found = await asyncio.gather(
-            *(entry.card() for entry in self._entries), return_exceptions=True
+            *(entry.card(BRIEFLY_S) for entry in self._entries), return_exceptions=True
         )
         reached = [
             Served(card=card, runtime=entry.runtime)

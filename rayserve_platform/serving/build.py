@@ -51,8 +51,6 @@ def _merge(*layers: dict[str, Any]) -> dict[str, Any]:
     for layer in layers:
         actor = {**merged.get("ray_actor_options", {}), **layer.get("ray_actor_options", {})}
         merged |= {**layer, "ray_actor_options": actor}
-    if "autoscaling_config" in merged:
-        merged.pop("num_replicas", None)
     return merged
 
 

@@ -47,7 +47,7 @@ class IngressReplica:
             served.append(RemoteRuntime(lambda: runtime))
         for model, app in (apps or {}).items():
             served.append((model, RemoteRuntime(lambda app=app: serve.get_app_handle(app))))  # type: ignore[misc]
-        self._catalog = Catalog(served)
+        self._catalog = Catalog(served, load_wait_s=settings.limits.load_wait_s)
         self._health = HealthRpc(self._catalog)
 
     async def __serve_build_asgi_app__(self) -> HttpEdge:

@@ -24,8 +24,6 @@ from rayserve_platform.core.messages import (
 from rayserve_platform.core.runtime import Receive, Scope, Send
 from rayserve_platform.serving.wire import HttpCall, HttpPart, map_exceptions, or_raise
 
-DESCRIBE_TIMEOUT_S = 10.0
-
 
 class RemoteRuntime:
     """Calls `RuntimeHost` over a handle.
@@ -39,11 +37,12 @@ class RemoteRuntime:
         self._make_handle = handle
         self._methods: dict[str, Any] = {}
 
-    def _method(self, verb: str, *, stream: bool = False) -> Any:
+    async def _method(self, verb: str, *, stream: bool = False) -> Any:
         """Return the handle of one method; made once, since making one costs as much as a call."""
         if verb not in self._methods:
             try:
-                handle = self._make_handle()
+                # Finding an application asks the controller, and blocks.
+                handle = await asyncio.to_thread(self._make_handle)
             except RayServeException:
                 raise PlatformError(
                     Code.UNAVAILABLE, "The model is not deployed. Retry later.", retry_after_s=5
@@ -53,22 +52,16 @@ class RemoteRuntime:
             self._methods[verb] = getattr(handle.options(stream=stream, **options), verb)
         return self._methods[verb]
 
-    def _call(self, verb: str, *args: Any) -> Any:
-        return self._method(verb).remote(*args)
+    async def _call(self, verb: str, *args: Any) -> Any:
+        return await (await self._method(verb)).remote(*args)
 
     async def _value(self, verb: str, *args: Any) -> Any:
         with map_exceptions():
             return or_raise(await self._call(verb, *args))
 
     async def describe(self) -> ModelCard:
-        """Return the card; a model that is still loading is UNAVAILABLE rather than waited for."""
-        try:
-            async with asyncio.timeout(DESCRIBE_TIMEOUT_S):
-                card: ModelCard = await self._value("describe")
-        except TimeoutError:
-            raise PlatformError(
-                Code.UNAVAILABLE, "The model is still loading. Retry later.", retry_after_s=5
-            ) from None
+        """Return the card; waits while the model is loading."""
+        card: ModelCard = await self._value("describe")
         return card
 
     async def check_health(self) -> None:
@@ -123,7 +116,7 @@ class RemoteRuntime:
     async def _stream(self, verb: str, request: Any) -> AsyncGenerator[Any, None]:
         """Yield what a streaming method yields; leaving early cancels it in the replica."""
         with map_exceptions():
-            answers = self._method(verb, stream=True).remote(request)
+            answers = (await self._method(verb, stream=True)).remote(request)
             finished = False
             try:
                 async for answer in answers:

@@ -56,6 +56,9 @@ class Limits(Settings):
     512 is twice what one vLLM engine runs at a time by default: the rest is a bounded queue."""
     retry_after_s: float = Field(default=1.0, gt=0)
     """What `Retry-After` says on 429, in seconds."""
+    load_wait_s: float = Field(default=300.0, gt=0)
+    """How long a request waits for a model that is loading, waking or being replaced, in seconds;
+    then it is answered 503."""
     max_body_mib: float = Field(default=32.0, gt=0)
     """Largest request body in MiB; larger ones are answered 413 before they are read."""
 

@@ -46,7 +46,7 @@ def test_a_line_of_the_readme_works(quickstart: Any, command: str) -> None:
         assert json.loads(answer) == {"status": "SERVING"}
     elif '"stream": true' in command:
         assert answer.rstrip().endswith("data: [DONE]")
-        assert '"completion_tokens":24' in answer
+        assert '"completion_tokens":' in answer
     elif "capital of France?" in command:
         content = json.loads(answer)["choices"][0]["message"]["content"]
         assert content == "The capital of France is Paris."

@@ -42,7 +42,7 @@ def test_ours_are_run_by_the_command_line_with_a_config():
     argv = BY_NAME["ours-separate"].argv(VALUES, ModelFlags())
     assert argv == [
         "py", "-m", "rayserve_platform.cli", "run", "cfg/separate.yaml",
-        "--http-port", "81", "--grpc-port", "82",
+        "--http-port", "81", "--grpc-port", "82", "--no-dashboard",
     ]  # fmt: skip
 
 
