@@ -8,6 +8,7 @@ parser when a replica starts.
 
 import ast
 import importlib.util
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -69,6 +70,29 @@ NOT_OURS = frozenset(
 )
 """What a server of vLLM's own would do, and the ingress and Serve do here, or what is unsafe."""
 
+SCALED_BY_SERVE = frozenset(
+    {
+        "data_parallel_size",
+        "data_parallel_backend",
+        "data_parallel_size_local",
+        "data_parallel_address",
+        "data_parallel_rank",
+        "data_parallel_rpc_port",
+        "data_parallel_start_rank",
+        "data_parallel_hybrid_lb",
+        "data_parallel_external_lb",
+        "data_parallel_multi_port_external_lb",
+        "nnodes",
+        "node_rank",
+        "master_addr",
+        "master_port",
+    }
+)
+"""Arguments that make an engine several, or join processes started by hand."""
+
+PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size")
+"""Arguments whose product is the number of an engine's workers."""
+
 SCALARS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
@@ -120,10 +144,16 @@ def check_arguments(values: Mapping[str, Any], group: str) -> None:
             raise ValueError(f"'{key}' is set through '{OURS[key]}'")
         if key in NOT_OURS:
             raise ValueError(f"'{key}' has no effect here: the ingress and Serve do this job")
+        if key in SCALED_BY_SERVE:
+            raise ValueError(f"'{key}': replicas are Serve's to make: deployment.num_replicas")
         if known is None:
             continue
         if key not in known:
-            raise ValueError(unknown_key(key, set(known) - set(OURS) - NOT_OURS, "vLLM argument"))
+            raise ValueError(
+                unknown_key(
+                    key, set(known) - set(OURS) - NOT_OURS - SCALED_BY_SERVE, "vLLM argument"
+                )
+            )
         _check_type(key, value, known[key])
 
 
@@ -186,14 +216,20 @@ class VLLMApp(App):
     def _whole(self) -> "VLLMApp":
         if self.model.source is None:
             raise ValueError("model.source: required: a directory, or package://…")
-        for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+        for name in PARALLEL:
             size = self.engine.get(name)
             if size is not None and not (isinstance(size, int) and size >= 1):
                 raise ValueError(f"engine.{name}: must be a whole number from 1, got {size!r}")
-        if self.workers > 1 and 0 < self.placement.num_gpus < 1:
+        if self.workers > 1 and self.placement.num_gpus not in (0, 1):
             raise ValueError(
-                f"placement.num_gpus: {self.placement.num_gpus} cannot be shared by "
-                f"{self.workers} parallel workers; give each a whole GPU"
+                f"placement.num_gpus: {self.placement.num_gpus} is for each of {self.workers} "
+                "parallel workers, and a worker takes one whole GPU: 1 (or 0 on CPUs)"
+            )
+        share, asked = self.placement.num_gpus, self.engine.get("gpu_memory_utilization")
+        if 0 < share < 1 and asked is not None and asked > share:
+            raise ValueError(
+                f"engine.gpu_memory_utilization: {asked} is more than this replica's share of the "
+                f"GPU, placement.num_gpus {share}"
             )
         if self.lora and self.engine.get("enable_lora") is False:
             raise ValueError("lora: engine.enable_lora is false")
@@ -201,6 +237,5 @@ class VLLMApp(App):
 
     @property
     def workers(self) -> int:
-        """Engine processes of one replica: tensor × pipeline parallel size."""
-        tensor = int(self.engine.get("tensor_parallel_size") or 1)
-        return tensor * int(self.engine.get("pipeline_parallel_size") or 1)
+        """Engine processes of one replica: the product of its parallel sizes."""
+        return math.prod(int(self.engine.get(name) or 1) for name in PARALLEL)

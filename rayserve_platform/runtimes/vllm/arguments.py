@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.entrypoints.launchers.launcher import validate_api_server_args
 from vllm.exceptions import VLLMClientError
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from rayserve_platform.core.errors import Code, PlatformError
@@ -55,13 +58,30 @@ def parse(values: Mapping[str, Any]) -> argparse.Namespace:
         with contextlib.redirect_stderr(complaints):
             parsed = parser.parse_args(argv)
         validate_parsed_serve_args(parsed)
+        _parsers(parsed)
     except SystemExit:
         said = _said(complaints.getvalue())
         raise PlatformError(Code.INVALID_ARGUMENT, f"vLLM: {said}", param="engine") from None
+    except KeyError as error:
+        raise PlatformError(
+            Code.INVALID_ARGUMENT, f"vLLM: {error.args[0]}", param="tool_parser"
+        ) from None
     except (TypeError, ValueError, VLLMClientError) as error:
         raise PlatformError(Code.INVALID_ARGUMENT, f"vLLM: {error}", param="engine") from None
     namespace: argparse.Namespace = parsed
     return namespace
+
+
+def _parsers(args: argparse.Namespace) -> None:
+    """Load parser plugins and check parser names before a model is loaded, as vLLM's server does.
+
+    Source: vLLM's `setup_server`.
+    """
+    if args.tool_parser_plugin:
+        ToolParserManager.import_tool_parser(args.tool_parser_plugin)
+    if args.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
+    validate_api_server_args(args)
 
 
 def _said(complaint: str) -> str:

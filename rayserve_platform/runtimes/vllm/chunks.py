@@ -41,6 +41,7 @@ class ChunkMaker:
         self._token_text = token_text
         self._prompt_text = prompt_text
         self._counts = [0] * request.n
+        self._ended: set[int] = set()
         self._prompt_sent = False
 
     def chunks(self, output: RequestOutput) -> list[Chunk]:
@@ -52,6 +53,7 @@ class ChunkMaker:
         return [
             Chunk(index=i, generated_tokens=count, stop=Stop(reason=StopReason.TIME_LIMIT))
             for i, count in enumerate(self._counts)
+            if i not in self._ended
         ]
 
     def _chunk(self, output: RequestOutput, part: CompletionOutput) -> Chunk:
@@ -110,6 +112,7 @@ class ChunkMaker:
         reason = part.finish_reason
         if reason is None:
             return None
+        self._ended.add(part.index)
         if reason == "length":
             return Stop(reason=self._limit)
         if reason == "stop":

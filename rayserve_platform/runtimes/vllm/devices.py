@@ -1,10 +1,13 @@
 """Defaults that depend on the machine, each with its reason. What the operator sets always wins."""
 
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rayserve_platform.settings.app import Placement
+from rayserve_platform.settings.vllm import PARALLEL
 
 GIB = 2**30
 ENGINE_OVERHEAD_BYTES = 2 * GIB
@@ -58,6 +61,9 @@ def engine_defaults(
     """Return defaults for the engine arguments that are not `given`."""
     if not cpu:
         defaults: dict[str, Any] = {}
+        if 0 < placement.num_gpus < 1:
+            # vLLM's own 0.92 is of the whole GPU, which this replica shares.
+            defaults["gpu_memory_utilization"] = round(0.9 * placement.num_gpus, 3)
         if _workers(given) > 1:
             # Ray places one worker in each bundle of the replica's placement group, on any node.
             defaults["distributed_executor_backend"] = "ray"
@@ -78,5 +84,19 @@ def engine_defaults(
 
 
 def _workers(given: dict[str, Any]) -> int:
-    tensor = int(given.get("tensor_parallel_size") or 1)
-    return tensor * int(given.get("pipeline_parallel_size") or 1)
+    return math.prod(int(given.get(name) or 1) for name in PARALLEL)
+
+
+def thread_environment(
+    placement: Placement, environment: Mapping[str, str], cores: int | None = None
+) -> dict[str, str]:
+    """Return the environment that fits a CPU engine's threads to its replica.
+
+    Left alone, vLLM binds one thread to each core of the machine but one. Where the replica was
+    given fewer, others run beside it, and several engines would be bound to the same cores: then
+    the threads are as many as Ray sets (`OMP_NUM_THREADS`, from `num_cpus`), and free to move.
+    """
+    cores = cores if cores is not None else len(os.sched_getaffinity(0))
+    if "VLLM_CPU_OMP_THREADS_BIND" in environment or placement.num_cpus >= cores - 1:
+        return {}
+    return {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}

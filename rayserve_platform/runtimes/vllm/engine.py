@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import concurrent.futures
 import importlib
 import importlib.metadata
 import logging
@@ -27,6 +26,7 @@ from rayserve_platform.core.messages import (
 from rayserve_platform.core.metrics import MetricTypes
 from rayserve_platform.core.runtime import PartialRuntime, Receive, Scope, Send
 from rayserve_platform.formats.source import resolve
+from rayserve_platform.runtimes.vllm.devices import thread_environment
 from rayserve_platform.settings.vllm import VLLMApp
 
 log = logging.getLogger("rayserve.vllm")
@@ -47,6 +47,7 @@ class VLLMRuntime(PartialRuntime):
         self._server: Any = None
         self._verbs: Any = None
         self._tasks: tuple[str, ...] = ()
+        self._version = ""
 
     async def start(self) -> None:
         """Load the model.
@@ -59,31 +60,39 @@ class VLLMRuntime(PartialRuntime):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         source = self._settings.model.source or ""
         model_dir = await asyncio.to_thread(resolve, source)
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            loop = asyncio.get_running_loop()
-            args = await loop.run_in_executor(pool, _arguments, self._settings, model_dir)
-            loading = loop.run_in_executor(pool, _load, args, self._metrics)
-            importing = loop.run_in_executor(pool, _import_server)
-            self._engine = await loading
+        if not self._settings.placement.num_gpus:
+            os.environ.update(thread_environment(self._settings.placement, os.environ))
+        args = await asyncio.to_thread(_arguments, self._settings, model_dir)
+        importing = asyncio.create_task(asyncio.to_thread(_import_server))
+        self._engine = await asyncio.to_thread(_load, args, self._metrics)
+        try:
             await importing
-        self._tasks = await self._engine.get_supported_tasks()
+            await self._open(args)
+        except BaseException:
+            # Serve tries again in another process: the memory must be free by then.
+            await self.stop()
+            raise
+        log.info("model %s ready in %.1f s", self._settings.model.id, time.monotonic() - began)
+
+    async def _open(self, args: argparse.Namespace) -> None:
+        """Make what answers requests around the loaded engine."""
         from rayserve_platform.runtimes.vllm.server import NativeServer
         from rayserve_platform.runtimes.vllm.verbs import Verbs
 
+        self._tasks = await self._engine.get_supported_tasks()
+        self._version = await asyncio.to_thread(_version)
         self._server = await NativeServer.create(self._engine, args, self._tasks)
-        self._verbs = Verbs(
-            self._engine,
-            chat_template=self._settings.chat_template,
-            adapters=self._server.state.openai_serving_models.lora_requests,
-        )
-        log.info("model %s ready in %.1f s", self._settings.model.id, time.monotonic() - began)
+        adapters = self._server.state.openai_serving_models.lora_requests
+        self._verbs = Verbs(self._engine, args, adapters)
 
     async def stop(self) -> None:
         """End the engine's processes."""
-        if self._server is not None:
-            await self._server.close()
-        if self._engine is not None:
-            await asyncio.to_thread(self._engine.shutdown, timeout=5)
+        try:
+            if self._server is not None:
+                await self._server.close()
+        finally:
+            if self._engine is not None:
+                await asyncio.to_thread(self._engine.shutdown, timeout=5)
 
     async def describe(self) -> ModelCard:
         """Return the card of the loaded model, with the adapters that are loaded now."""
@@ -106,7 +115,7 @@ class VLLMRuntime(PartialRuntime):
             chat=template is not None,
             created=self._created,
             native=self._server.routes,
-            engine_version=importlib.metadata.version(_distribution()),
+            engine_version=self._version,
         )
 
     async def check_health(self) -> None:
@@ -149,9 +158,14 @@ class VLLMRuntime(PartialRuntime):
             )
 
 
-def _distribution() -> str:
-    """Return the name of the installed package: CPU and CUDA builds have different ones."""
-    return importlib.metadata.packages_distributions()["vllm"][0]
+def _version() -> str:
+    """Return vLLM's version.
+
+    CPU and CUDA builds are packages of different names, and finding out which one is here reads the
+    whole environment: done once.
+    """
+    name = importlib.metadata.packages_distributions()["vllm"][0]
+    return importlib.metadata.version(name)
 
 
 def _arguments(settings: VLLMApp, model_dir: Any) -> argparse.Namespace:

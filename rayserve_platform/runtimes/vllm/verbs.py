@@ -1,5 +1,6 @@
 """The vocabulary's verbs on a running vLLM engine."""
 
+import argparse
 import asyncio
 import contextlib
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from vllm import PoolingParams
+from vllm.renderers.chat_utils import load_chat_template
 from vllm.renderers.params import ChatParams, TokenizeParams
 
 from rayserve_platform.core.errors import Code, PlatformError
@@ -33,16 +35,16 @@ class Verbs:
 
     Args:
         engine: vLLM's `AsyncLLM`.
-        chat_template: the operator's own template, or None for the model's.
+        args: vLLM's own arguments, for the operator's chat template and its defaults.
         adapters: LoRA adapters that are loaded now, by name.
     """
 
-    def __init__(
-        self, engine: Any, *, chat_template: str | None, adapters: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, engine: Any, args: argparse.Namespace, adapters: Mapping[str, Any]) -> None:
         self._engine = engine
-        self._chat_template = chat_template
         self._adapters = adapters
+        self._chat_template = load_chat_template(args.chat_template)
+        self._chat_defaults = args.default_chat_template_kwargs or {}
+        self._content_format = args.chat_template_content_format
 
     async def generate(self, request: Generate) -> AsyncGenerator[Sequence[Chunk], None]:
         """Generate in the engine; leaving the iterator aborts the request there."""
@@ -88,7 +90,12 @@ class Verbs:
             return final.outputs.data.float().numpy(), len(ids)
 
         with map_exceptions():
-            found = await asyncio.gather(*(one(item, i) for i, item in enumerate(request.inputs)))
+            tasks = [asyncio.create_task(one(item, i)) for i, item in enumerate(request.inputs)]
+            try:
+                found = await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
         vectors = np.stack([vector for vector, _ in found]).astype(np.float32)
         return Embeddings(vectors=vectors, token_counts=tuple(count for _, count in found))
 
@@ -97,7 +104,7 @@ class Verbs:
         with map_exceptions():
             ids = await self._encode(request.prompt, special=request.add_special_tokens)
         if request.truncate_tokens is not None:
-            ids = ids[-request.truncate_tokens :]
+            ids = _last(ids, request.truncate_tokens)
         return Tokens(ids=tuple(ids), texts=tuple(self._token_text(i) for i in ids))
 
     async def detokenize(self, request: Detokenize) -> str:
@@ -112,7 +119,7 @@ class Verbs:
         text = request.prompt if isinstance(request.prompt, str) else None
         ids = await self._encode(request.prompt, special=request.add_special_tokens)
         if request.truncate_prompt_tokens is not None:
-            ids = ids[-request.truncate_prompt_tokens :]
+            ids = _last(ids, request.truncate_prompt_tokens)
         if text is None and request.details.input_text:
             text = await asyncio.to_thread(self._engine.renderer.get_tokenizer().decode, ids)
         return text, ids
@@ -129,10 +136,14 @@ class Verbs:
                 "add_generation_prompt": prompt.add_generation_prompt,
                 "continue_final_message": prompt.continue_final_message,
                 "tools": list(prompt.tools) or None,
+                **self._chat_defaults,
                 **prompt.template_kwargs,
             }
-            template = prompt.template or self._chat_template
-            params = ChatParams(chat_template=template, chat_template_kwargs=kwargs)
+            params = ChatParams(
+                chat_template=prompt.template or self._chat_template,
+                chat_template_content_format=self._content_format,
+                chat_template_kwargs=kwargs,
+            )
             turns = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
             _, rendered = await renderer.render_messages_async(turns, params)
             special = False  # a chat template writes the special tokens itself
@@ -174,16 +185,25 @@ class Verbs:
 
 
 async def _timed(
-    outputs: Any, maker: Any, limit_s: float | None
+    outputs: Any, maker: ChunkMaker, limit_s: float | None
 ) -> AsyncGenerator[list[Chunk], None]:
-    """Yield chunks until the outputs or the time end; at least one token, once one has come."""
+    """Yield chunks until the outputs or the time end, in the engine's queue as well."""
     deadline = None if limit_s is None else time.monotonic() + limit_s
     async with contextlib.aclosing(outputs):
-        async for output in outputs:
-            yield maker.chunks(output)
-            if deadline is not None and not output.finished and time.monotonic() >= deadline:
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                output = await asyncio.wait_for(anext(outputs), left)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
                 yield maker.unfinished()
                 return
+            yield maker.chunks(output)
+
+
+def _last(ids: list[int], count: int) -> list[int]:
+    return ids[max(0, len(ids) - count) :]
 
 
 def _by_index(chunks: list[Chunk], n: int) -> list[Chunk]:

@@ -87,7 +87,7 @@ def test_every_bundle_asks_for_the_accelerator_and_the_actor_does_not():
 def test_the_first_bundle_has_room_for_everything_the_actor_asks_for():
     found = options(
         {"tensor_parallel_size": 2},
-        num_gpus=2,
+        num_gpus=1,
         num_cpus=3,
         memory_gib=10,
         resources={"disk": 1.0},
@@ -95,8 +95,8 @@ def test_the_first_bundle_has_room_for_everything_the_actor_asks_for():
     )
     first, second = found["placement_group_bundles"]
     actor = found["ray_actor_options"]
-    assert first == {"GPU": 2, "CPU": 3, "disk": 1.0, "memory": 10 * GIB}
-    assert second == {"GPU": 2}
+    assert first == {"GPU": 1, "CPU": 3, "disk": 1.0, "memory": 10 * GIB}
+    assert second == {"GPU": 1}
     assert actor == {
         "num_cpus": first["CPU"],
         "memory": first["memory"],

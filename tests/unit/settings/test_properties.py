@@ -70,7 +70,7 @@ engines = st.fixed_dictionaries(
     optional={
         "max_model_len": st.integers(1, 10**6) | st.sampled_from(["8k", None]),
         "enforce_eager": st.booleans(),
-        "gpu_memory_utilization": st.floats(0.1, 1),
+        "gpu_memory_utilization": st.floats(0.1, 0.25),
         "dtype": st.sampled_from(["auto", "float32"]),
         "pipeline_parallel_size": st.just(1),
     },

@@ -8,7 +8,14 @@ from pydantic import ValidationError
 
 from rayserve_platform.settings import vllm
 from rayserve_platform.settings.model import explain
-from rayserve_platform.settings.vllm import NOT_OURS, OURS, VLLMApp, argument_types, check_arguments
+from rayserve_platform.settings.vllm import (
+    NOT_OURS,
+    OURS,
+    SCALED_BY_SERVE,
+    VLLMApp,
+    argument_types,
+    check_arguments,
+)
 
 MODEL = {"id": "m", "source": "/models/m"}
 
@@ -160,11 +167,12 @@ def test_a_source_is_required():
         VLLMApp.model_validate({"model": {"id": "m"}})
 
 
-def test_parallel_workers_cannot_share_a_gpu():
-    line = problem(engine={"tensor_parallel_size": 2}, placement={"num_gpus": 0.5})
+@pytest.mark.parametrize("num_gpus", [0.5, 2])
+def test_each_of_several_parallel_workers_takes_one_whole_gpu(num_gpus):
+    line = problem(engine={"tensor_parallel_size": 2}, placement={"num_gpus": num_gpus})
     assert line == (
-        "args: placement.num_gpus: 0.5 cannot be shared by 2 parallel workers; "
-        "give each a whole GPU"
+        f"args: placement.num_gpus: {float(num_gpus)} is for each of 2 parallel workers, and a "
+        "worker takes one whole GPU: 1 (or 0 on CPUs)"
     )
     assert app(engine={"tensor_parallel_size": 2}, placement={"num_gpus": 1}).workers == 2
 
@@ -175,3 +183,15 @@ def test_adapters_need_lora_switched_on():
     assert app(lora=[adapter]).lora[0].name == "poet"
     for half in ({"name": "poet"}, {"path": "/p"}, {"name": "", "path": "/p"}):
         assert problem(lora=[half]).startswith("lora.0.")
+
+
+def test_a_share_of_a_gpu_bounds_its_memory():
+    shared = {"num_gpus": 0.5}
+    line = problem(engine={"gpu_memory_utilization": 0.9}, placement=shared)
+    assert line.endswith("more than this replica's share of the GPU, placement.num_gpus 0.5")
+    assert app(engine={"gpu_memory_utilization": 0.5}, placement=shared).workers == 1
+
+
+@pytest.mark.parametrize("name", sorted(SCALED_BY_SERVE))
+def test_what_makes_an_engine_several_is_left_to_serve(name):
+    assert "deployment.num_replicas" in problem(engine={name: 2})

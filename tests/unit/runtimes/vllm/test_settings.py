@@ -7,7 +7,13 @@ from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
 from vllm.entrypoints.launchers.cli_args import FrontendArgs, make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-from rayserve_platform.settings.vllm import NOT_OURS, OURS, argument_types, check_arguments
+from rayserve_platform.settings.vllm import (
+    NOT_OURS,
+    OURS,
+    SCALED_BY_SERVE,
+    argument_types,
+    check_arguments,
+)
 
 WITHOUT_OPTION = {"enable_mm_processor_stats", "mamba_config", "model_weights"}
 """Fields of vLLM 0.32 that its own parser cannot set."""
@@ -24,9 +30,9 @@ def test_every_engine_argument_is_accepted_or_refused_on_purpose():
             check_arguments({name: None}, "engine")
         except ValueError as error:
             refused.add(name)
-            own = OURS.get(name, "the ingress and Serve do this job")
-            assert own in str(error)  # noqa: PT017  # whether it is refused is the question
-    assert refused == (fields(AsyncEngineArgs) & (set(OURS) | NOT_OURS))
+            why = "num_replicas" if name in SCALED_BY_SERVE else "the ingress and Serve do this job"
+            assert OURS.get(name, why) in str(error)  # noqa: PT017  # whether it is refused is the question
+    assert refused == (fields(AsyncEngineArgs) & (set(OURS) | NOT_OURS | SCALED_BY_SERVE))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +46,11 @@ def test_the_names_read_as_text_are_exactly_the_real_ones(group, kind):
 def test_the_default_of_every_argument_has_the_type_that_is_asked_for(kind):
     group = "frontend" if kind is FrontendArgs else "engine"
     for field in dataclasses.fields(kind):
-        known = not field.name.startswith("_") and field.name not in {*OURS, *NOT_OURS}
+        known = not field.name.startswith("_") and field.name not in {
+            *OURS,
+            *NOT_OURS,
+            *SCALED_BY_SERVE,
+        }
         if known and isinstance(field.default, bool | int | float | str):
             check_arguments({field.name: field.default}, group)
 
