@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ log = logging.getLogger("rayserve.catalog")
 LOAD_WAIT_S = 300.0
 BRIEFLY_S = 3.0
 """How long a question about several models waits for each."""
+HEALTH_TIMEOUT_S = 5.0
+HEALTH_GRACE_S = 30.0
 CARD_TTL_S = 10.0
 """A card is asked for again after this long: adapters and readiness can change while serving."""
 
@@ -92,6 +95,7 @@ class Catalog:
         load_wait_s: float = LOAD_WAIT_S,
     ) -> None:
         self._load_wait_s = load_wait_s
+        self._well_at = -math.inf
         self._entries = [
             Entry(item[1], item[0]) if isinstance(item, tuple) else Entry(item, None)
             for item in runtimes
@@ -152,6 +156,26 @@ class Catalog:
         if not reached and isinstance(found[0], BaseException):
             raise found[0]
         return reached
+
+    async def check_health(self) -> None:
+        """Raise when the only runtime can serve no request; several are each other's strangers.
+
+        A full queue is not ill health, nor is one that keeps this question waiting while answers
+        still came a moment ago: a probe must not end an ingress for being busy.
+        """
+        if len(self._entries) != 1:
+            return
+        try:
+            async with asyncio.timeout(HEALTH_TIMEOUT_S):
+                await self._entries[0].runtime.check_health()
+        except PlatformError as error:
+            if error.code is not Code.RESOURCE_EXHAUSTED:
+                raise
+        except TimeoutError:
+            if time.monotonic() - self._well_at > HEALTH_GRACE_S:
+                raise PlatformError(Code.UNAVAILABLE, "The engine does not answer.") from None
+        else:
+            self._well_at = time.monotonic()
 
     @property
     def runtimes(self) -> list[Runtime]:

@@ -67,3 +67,23 @@ def finish(record: Record, *, duration_s: float, access_log: bool) -> None:
         if record.client_gone:
             line["client_gone"] = True
         log.info(orjson.dumps(line).decode())
+
+
+def merge(texts: list[bytes]) -> bytes:
+    """Join expositions of several processes: each metric family's lines stand together, named once.
+
+    Source: Prometheus text format 0.0.4, "all lines for a given metric must be one group".
+    """
+    families: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
+    for text in texts:
+        heads, samples = families.setdefault(b"", ([], []))
+        for line in text.splitlines():
+            if line.startswith((b"# HELP ", b"# TYPE ")):
+                name = line.split(b" ", 3)[2]
+                heads, samples = families.setdefault(name, ([], []))
+                if line not in heads:
+                    heads.append(line)
+            elif line:
+                samples.append(line)
+    lines = [line for heads, samples in families.values() for line in (*heads, *samples)]
+    return b"\n".join([*lines, b""])

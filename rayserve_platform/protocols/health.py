@@ -6,16 +6,18 @@ SERVICE_UNKNOWN.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from rayserve_platform.core.catalog import Catalog
+from rayserve_platform.core.errors import Code
+from rayserve_platform.edge.rpc import STATUS
 
 POLL_S = 2.0
-TIMEOUT_S = 5.0
+WATCH_S = 30.0
 
 
 class HealthRpc:
@@ -32,16 +34,21 @@ class HealthRpc:
     async def check(self, request: Any, context: Any) -> Any:
         """Answer Check."""
         if request.service not in self._services:
-            context.set_code(grpc.StatusCode.NOT_FOUND)
+            context.set_code(STATUS[Code.NOT_FOUND])
             context.set_details("")
             return HealthCheckResponse()
         return HealthCheckResponse(status=await self._status())
 
     async def watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        """Answer Watch: the status now, and again whenever it changes."""
+        """Answer Watch: the status now, and again whenever it changes.
+
+        The stream ends after `WATCH_S`, and clients open another, as the protocol asks of them: a
+        replica that drains waits for its open calls.
+        """
+        ends = time.monotonic() + WATCH_S
         unknown = HealthCheckResponse.SERVICE_UNKNOWN
         last = None
-        while True:
+        while time.monotonic() < ends:
             known = request.service in self._services
             status = await self._status() if known else unknown
             if status != last:
@@ -50,12 +57,8 @@ class HealthRpc:
             await asyncio.sleep(POLL_S)
 
     async def _status(self) -> Any:
-        """SERVING while the only runtime is well; a gateway serves while it is up itself."""
-        runtimes = self._catalog.runtimes
-        if len(runtimes) == 1:
-            try:
-                async with asyncio.timeout(TIMEOUT_S):
-                    await runtimes[0].check_health()
-            except Exception:  # noqa: BLE001  # whatever it is, the engine is not well
-                return HealthCheckResponse.NOT_SERVING
+        try:
+            await self._catalog.check_health()
+        except Exception:  # noqa: BLE001  # whatever it is, the engine is not well
+            return HealthCheckResponse.NOT_SERVING
         return HealthCheckResponse.SERVING

@@ -84,8 +84,9 @@ class RuntimeHost:
         stream: Coalescer[Sequence[Chunk]] = Coalescer()
 
         async def produce() -> None:
-            async for chunks in self._engine.generate(request):
-                await stream.put(chunks)
+            async with aclosing(self._engine.generate(request)) as made:
+                async for chunks in made:
+                    await stream.put(chunks)
 
         async with aclosing(with_values(stream.batches(produce()))) as batches:
             async for batch in batches:

@@ -100,7 +100,13 @@ def map_exceptions() -> Iterator[None]:
             retry_after_s=1.0,
         ) from None
     except TaskCancelledError:
-        raise asyncio.CancelledError from None
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from None
+        # The replica ended the request, not its client.
+        raise PlatformError(
+            Code.UNAVAILABLE, "The model is not available. Retry later.", retry_after_s=1.0
+        ) from None
     except RayTaskError:
         log.exception("a call to the runtime failed")
         raise internal_error() from None

@@ -5,8 +5,10 @@ feature of that server works; for the others the ingress translates to the vocab
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, cast
+from urllib.parse import parse_qs
 
 import orjson
 from prometheus_client import REGISTRY, generate_latest
@@ -16,12 +18,11 @@ from rayserve_platform.core.catalog import Catalog, Served
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.runtime import NativeHttp
 from rayserve_platform.edge.http import Exchange, status_of
+from rayserve_platform.edge.observe import merge
 from rayserve_platform.protocols.openai import answer, documents, native
 from rayserve_platform.protocols.openai.render import error_object, model_objects
 from rayserve_platform.protocols.openai.routes import Route, match
 from rayserve_platform.protocols.openai.translate import invalid, parse
-
-HEALTH_TIMEOUT_S = 5.0
 
 
 class OpenAIHttp:
@@ -81,7 +82,7 @@ class OpenAIHttp:
         """Find the model that a body names, and let its runtime answer."""
         body = await exchange.body()
         content = _decode(exchange, body)
-        name = content.get("model")
+        name = content.get("model", _queried_model(exchange))
         if name is not None and not isinstance(name, str):
             raise invalid("'model' must be a string.", "model")
         served = await self._catalog.resolve(name)
@@ -99,17 +100,8 @@ class OpenAIHttp:
             )
 
     async def _health(self, exchange: Exchange) -> None:
-        """Answer 200 while the only engine behind this ingress can serve.
-
-        Several models are each other's strangers: then only this ingress itself is asked.
-        """
-        runtimes = self._catalog.runtimes
-        if len(runtimes) == 1:
-            try:
-                async with asyncio.timeout(HEALTH_TIMEOUT_S):
-                    await runtimes[0].check_health()
-            except TimeoutError:
-                raise PlatformError(Code.UNAVAILABLE, "The engine does not answer.") from None
+        """Answer 200 while what stands behind this ingress can serve."""
+        await self._catalog.check_health()
         await exchange.bytes(200, b"", b"text/plain")
 
     async def _metrics(self, exchange: Exchange) -> None:
@@ -119,10 +111,19 @@ class OpenAIHttp:
         registry = REGISTRY.restricted_registry(_own_metrics()) if self._elsewhere else REGISTRY
         text = await asyncio.to_thread(generate_latest, registry)
         if self._elsewhere:
+            text = merge([text, *await self._engine_metrics()])
+        await exchange.bytes(200, text, b"text/plain; version=0.0.4; charset=utf-8")
+
+    async def _engine_metrics(self) -> list[bytes]:
+        """Ask the engines behind this ingress; one that does not answer is left out."""
+        texts: list[bytes] = []
+        with contextlib.suppress(PlatformError):
             for served in await self._catalog.served():
                 if "GET /metrics" in served.card.native:
-                    text += await native.fetch(cast("NativeHttp", served.runtime), "/metrics")
-        await exchange.bytes(200, text, b"text/plain; version=0.0.4; charset=utf-8")
+                    with contextlib.suppress(PlatformError):
+                        runtime = cast("NativeHttp", served.runtime)
+                        texts.append(await native.fetch(runtime, "/metrics"))
+        return texts
 
     async def _version(self, exchange: Exchange) -> None:
         """`version` is the engine's where there is one engine, as vLLM's server answers."""
@@ -157,6 +158,12 @@ class OpenAIHttp:
     def _need_docs(self) -> None:
         if not self._has_docs:
             raise PlatformError(Code.NOT_FOUND, "The documentation is switched off.")
+
+
+def _queried_model(exchange: Exchange) -> str | None:
+    """Return `?model=`: how a request without a JSON body names one of several models."""
+    query = parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"))
+    return query["model"][0] if "model" in query else None
 
 
 def _own_metrics() -> list[str]:

@@ -5,15 +5,24 @@ unchanged, but for failures: what it says of a failure of its own (status 500 an
 internals, so the caller gets the status, a general text and the request id instead.
 """
 
+import asyncio
 import logging
 from typing import Any
+
+import orjson
 
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.runtime import Message, NativeHttp, Receive, Scope, Send
 from rayserve_platform.edge.http import ClientGone, Exchange
+from rayserve_platform.protocols.openai.render import DONE, error_object
 
 log = logging.getLogger("rayserve.edge")
 
+FETCH_TIMEOUT_S = 3.0
+
+EVENT_STREAM = b"text/event-stream"
+FAILURES = (b"InternalServerError", b"internal_error")
+"""How vLLM's error events name a failure of its own."""
 NOT_FORWARDED = frozenset({b"x-request-id", b"content-length", b"transfer-encoding"})
 """Replaced, or of no meaning once the body has been read."""
 
@@ -33,8 +42,18 @@ async def forward(exchange: Exchange, runtime: NativeHttp, body: bytes, *, is_js
         headers.append((b"content-type", b"application/json"))
     headers.append((b"content-length", b"%d" % len(body)))
     scope = {**exchange.scope, "path": exchange.path, "root_path": "", "headers": headers}
-    guard = _Guard(exchange.send)
-    await runtime.native(scope, _replay(body, exchange.receive), guard.send)
+    guard = _Guard(exchange.send, exchange.request_id)
+    try:
+        await runtime.native(scope, _replay(body, exchange.receive), guard.send)
+    except PlatformError as error:
+        if not guard.streaming:
+            raise
+        exchange.record.code = f"200/{error.code.value}"
+        await exchange.write(_event(error, exchange.request_id) + DONE, more=False)
+    except Exception:
+        # Starlette answers an unknown exception with 500 and then raises it as well.
+        if guard.failed is None:
+            raise
     if guard.failed is not None:
         log.error("request %s: the engine answered %s", exchange.request_id, guard.text[:2000])
         raise guard.failed
@@ -59,8 +78,10 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 class _Guard:
     """Passes an answer on, unless it reports a failure of the server."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
+        self._request_id = request_id
+        self.streaming = False
         self.failed: PlatformError | None = None
         self.text = b""
 
@@ -71,10 +92,29 @@ class _Guard:
                 self.failed = _failure(message["status"])
             else:
                 message = _head(message)
+                self.streaming = (b"content-type", EVENT_STREAM) in [
+                    (name.lower(), value.split(b";")[0]) for name, value in message["headers"]
+                ]
+        elif self.streaming and any(word in message.get("body", b"") for word in FAILURES):
+            message = {**message, "body": self._cleaned(message["body"])}
         if self.failed is None:
             await self._send(message)
         else:
             self.text += message.get("body", b"")
+
+    def _cleaned(self, body: bytes) -> bytes:
+        """Replace events that report a failure of the server: their texts may name internals."""
+        events = body.split(b"\n\n")
+        general = _event(internal_error(), self._request_id).removesuffix(b"\n\n")
+        for index, event in enumerate(events):
+            if b'"error"' in event and any(word in event for word in FAILURES):
+                log.error("request %s: the engine's stream: %s", self._request_id, event[:2000])
+                events[index] = general
+        return b"\n\n".join(events)
+
+
+def _event(error: PlatformError, request_id: str) -> bytes:
+    return b"data: " + orjson.dumps(error_object(error, request_id)) + b"\n\n"
 
 
 def _head(message: Message) -> Message:
@@ -112,7 +152,11 @@ async def fetch(runtime: NativeHttp, path: str) -> bytes:
         status = message.get("status", status)
         parts.append(message.get("body", b""))
 
-    await runtime.native(_get(path), receive, send)
+    try:
+        async with asyncio.timeout(FETCH_TIMEOUT_S):
+            await runtime.native(_get(path), receive, send)
+    except TimeoutError:
+        status = 0
     if status != 200:
         raise PlatformError(Code.UNAVAILABLE, "The model's engine is not available. Retry later.")
     return b"".join(parts)

@@ -61,11 +61,20 @@ class Generation(Body):
     skip_special_tokens: bool = True
     add_special_tokens: bool = True
     priority: int = 0
-    guided_regex: str | None = None
-    guided_choice: list[str] | None = None
-    guided_grammar: str | None = None
-    guided_json: str | dict[str, Any] | None = None
+    structured_outputs: "StructuredOutputs | None" = None
     response_format: "ResponseFormat | None" = None
+
+
+class StructuredOutputs(BaseModel):
+    """vLLM's own way to ask for the form of the answer: one of these."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    json_schema: str | dict[str, Any] | None = Field(default=None, alias="json")
+    json_object: bool | None = None
+    regex: str | None = None
+    choice: Annotated[list[str], Field(min_length=1)] | None = None
+    grammar: str | None = None
 
 
 class JsonSchema(BaseModel):

@@ -29,6 +29,7 @@ from rayserve_platform.protocols.openai.schema import (
     DetokenizeBody,
     EmbeddingBody,
     Generation,
+    StructuredOutputs,
     TokenizeBody,
 )
 
@@ -105,25 +106,28 @@ def _stopping(body: Generation, max_new_tokens: int | None) -> Stopping:
 def _guided(body: Generation) -> Guided | None:
     """Return the one guide asked for; several contradict each other."""
     found: list[Guided] = []
-    if body.guided_regex is not None:
-        found.append(Guided(kind="regex", value=body.guided_regex))
-    if body.guided_grammar is not None:
-        found.append(Guided(kind="grammar", value=body.guided_grammar))
-    if body.guided_choice is not None:
-        found.append(Guided(kind="choice", value=tuple(body.guided_choice)))
-    if body.guided_json is not None:
-        value = body.guided_json
-        found.append(Guided(kind="json_schema", value=_schema(value, "guided_json")))
+    form = body.structured_outputs or StructuredOutputs()
+    if form.regex is not None:
+        found.append(Guided(kind="regex", value=form.regex))
+    if form.grammar is not None:
+        found.append(Guided(kind="grammar", value=form.grammar))
+    if form.choice is not None:
+        found.append(Guided(kind="choice", value=tuple(form.choice)))
+    if form.json_object:
+        found.append(Guided(kind="json"))
+    if form.json_schema is not None:
+        schema = _schema(form.json_schema, "structured_outputs")
+        found.append(Guided(kind="json_schema", value=schema))
     wanted = body.response_format
     if wanted is not None and wanted.type == "json_object":
         found.append(Guided(kind="json"))
     if wanted is not None and wanted.type == "json_schema":
         if wanted.json_schema is None or wanted.json_schema.json_schema is None:
             raise invalid("'response_format.json_schema.schema' is required.", "response_format")
-        schema = wanted.json_schema.json_schema
-        found.append(Guided(kind="json_schema", value=_schema(schema, "response_format")))
+        schema = _schema(wanted.json_schema.json_schema, "response_format")
+        found.append(Guided(kind="json_schema", value=schema))
     if len(found) > 1:
-        raise invalid("Only one of response_format and guided_* may be given.", "response_format")
+        raise invalid("Only one form of answer may be asked for.", "response_format")
     return found[0] if found else None
 
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from rayserve_platform.core import catalog
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.edge.http import HttpEdge
 from rayserve_platform.edge.observe import REQUESTS
-from rayserve_platform.protocols.openai import http
+from rayserve_platform.protocols.openai.http import OpenAIHttp
 from rayserve_platform.runtimes.fake import FakeRuntime
 from rayserve_platform.settings.app import Ingress
 
@@ -101,7 +102,7 @@ async def test_an_engine_that_does_not_answer_its_health_check_is_unavailable(
         async def check_health(self):
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(http, "HEALTH_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(catalog, "HEALTH_TIMEOUT_S", 0.01)
     server = await serve_http(Stuck(make_fake()._settings))
     response = await server.client.get("/health")
     assert response.status_code == 503
@@ -109,7 +110,7 @@ async def test_an_engine_that_does_not_answer_its_health_check_is_unavailable(
 
 
 async def test_a_websocket_is_closed_as_a_policy_violation(make_fake):
-    edge = HttpEdge(http.OpenAIHttp(Catalog([make_fake()]), engine_elsewhere=True), Ingress())
+    edge = HttpEdge(OpenAIHttp(Catalog([make_fake()]), engine_elsewhere=True), Ingress())
     sent: list = []
 
     async def receive():

@@ -107,10 +107,28 @@ async def test_an_error_that_came_as_a_value_is_raised():
     assert await refusal(runtime.embed(Embed(model="m", inputs=("a",)))) is refused
 
 
-async def test_a_cancelled_call_is_a_cancelled_task():
-    runtime = RemoteRuntime(lambda: Handle(error=TaskCancelledError()))
+async def test_a_call_that_its_caller_cancelled_is_a_cancelled_task():
+    class Waiting(Handle):
+        def _whole(self):
+            async def wait():
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    raise TaskCancelledError from None
+
+            return wait()
+
+    call = asyncio.create_task(RemoteRuntime(Waiting).describe())
+    await asyncio.sleep(0.05)
+    call.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await runtime.describe()
+        await call
+
+
+async def test_a_call_that_its_replica_cancelled_is_unavailable():
+    runtime = RemoteRuntime(lambda: Handle(error=TaskCancelledError()))
+    error = await refusal(runtime.describe())
+    assert (error.code, error.retry_after_s) == (Code.UNAVAILABLE, 1.0)
 
 
 async def test_a_stream_is_passed_on_and_its_error_raised_after_its_items():

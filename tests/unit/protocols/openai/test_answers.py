@@ -238,7 +238,7 @@ async def test_a_model_without_a_chat_template_says_what_is_missing(serve_http, 
         ("/v1/embeddings", b'{"input": "a", "dimensions": 5}', "'dimensions' must be 8"),
         (
             "/v1/completions",
-            b'{"prompt": "a", "guided_regex": "a"}',
+            b'{"prompt": "a", "structured_outputs": {"regex": "a"}}',
             "does not decode with a guide",
         ),
     ],

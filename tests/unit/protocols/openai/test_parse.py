@@ -84,7 +84,6 @@ def test_an_unknown_field_is_refused_by_name(verb):
         {"prediction": {}},
         {"reasoning_effort": "low"},
         {"web_search_options": {}},
-        {"structured_outputs": {"choice": ["a"]}},
         {"use_beam_search": True},
     ],
 )

@@ -68,10 +68,16 @@ GENERATION = {
     "skip_special_tokens": st.booleans(),
     "add_special_tokens": st.booleans(),
     "priority": st.integers(-9, 9),
-    "guided_regex": texts,
-    "guided_choice": st.lists(texts, max_size=3),
-    "guided_grammar": texts,
-    "guided_json": texts | schemas,
+    "structured_outputs": st.fixed_dictionaries(
+        {},
+        optional={
+            "regex": texts,
+            "choice": st.lists(texts, max_size=3),
+            "grammar": texts,
+            "json": texts | schemas,
+            "json_object": st.booleans(),
+        },
+    ),
     "response_format": st.sampled_from(
         [
             {"type": "text"},

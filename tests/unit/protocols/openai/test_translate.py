@@ -58,14 +58,11 @@ GENERATION_FIELDS = {
     "add_special_tokens": (False, lambda g: g.add_special_tokens, False),
     "priority": (-2, lambda g: g.priority, -2),
     "max_tokens": (33, lambda g: g.stopping.max_new_tokens, 33),
-    "guided_regex": ("a+", lambda g: g.guided, Guided(kind="regex", value="a+")),
-    "guided_choice": (["a", "b"], lambda g: g.guided, Guided(kind="choice", value=("a", "b"))),
-    "guided_grammar": (
-        "root ::= x",
+    "structured_outputs": (
+        {"regex": "a+"},
         lambda g: g.guided,
-        Guided(kind="grammar", value="root ::= x"),
+        Guided(kind="regex", value="a+"),
     ),
-    "guided_json": ("{}", lambda g: g.guided, Guided(kind="json_schema", value="{}")),
     "response_format": ({"type": "json_object"}, lambda g: g.guided, Guided(kind="json")),
 }
 """Field → (value sent, where it is to be found, value expected there)."""
@@ -230,7 +227,7 @@ def test_more_least_tokens_than_most_are_refused_with_the_limit():
 
 def test_a_json_schema_is_passed_as_text():
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
-    for fields in ({"response_format": wanted}, {"guided_json": SCHEMA}):
+    for fields in ({"response_format": wanted}, {"structured_outputs": {"json": SCHEMA}}):
         guided = chat(**fields).guided
         assert guided is not None
         assert guided.kind == "json_schema"
@@ -245,15 +242,30 @@ def test_a_json_schema_without_a_schema_is_refused(half):
 
 
 def test_two_guides_are_refused():
-    assert refused(chat, guided_regex="a", guided_json="{}").param == "response_format"
+    both = {"regex": "a", "json": "{}"}
+    assert refused(chat, structured_outputs=both).param == "response_format"
+
+
+@pytest.mark.parametrize(
+    ("form", "guided"),
+    [
+        ({"choice": ["a", "b"]}, Guided(kind="choice", value=("a", "b"))),
+        ({"grammar": "root ::= x"}, Guided(kind="grammar", value="root ::= x")),
+        ({"json": "{}"}, Guided(kind="json_schema", value="{}")),
+        ({"json_object": True}, Guided(kind="json")),
+    ],
+)
+def test_every_form_of_structured_output_arrives(form, guided):
+    assert chat(structured_outputs=form).guided == guided
 
 
 def test_a_schema_of_any_depth_is_passed_or_refused():
     schema: dict = {}
     for _ in range(100_000):
         schema = {"items": schema}
-    error = refused(chat, guided_json=schema)
-    assert (error.param, "nested too deeply" in error.message) == ("guided_json", True)
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    error = refused(chat, response_format=wanted)
+    assert (error.param, "nested too deeply" in error.message) == ("response_format", True)
 
 
 def test_embedding_options_arrive():
