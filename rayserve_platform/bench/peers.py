@@ -49,11 +49,12 @@ class ModelFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """One server: `command` may hold {python} {port} {grpc_port} {model} {name} {configs}.
+    """One server: `command` may hold {python} {port} {grpc_port} {model} {name} {config}.
 
     `{engine_kwargs}` becomes a JSON object; `{model_flags}` stands alone and becomes several
     arguments. `ready_path` answers 200 to GET once the server is up. `reference` is the peer its
-    results are divided by.
+    results are divided by. `config` is a file of the configs' folder; `without` names the settings
+    of Ray's data plane to take out of it.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Peer:
     wire: Wire = "openai"
     environment: Mapping[str, str] = field(default_factory=dict)
     config: str | None = None
+    without: tuple[str, ...] = ()
 
     @property
     def needs_model(self) -> bool:
@@ -93,13 +95,42 @@ _RAY_LLM_COMMAND = (
 _BARE_COMMAND = ("{python}", "-m", "rayserve_platform.bench.bare_peer", "--port", "{port}")
 
 
-def _ours(name: str, about: str, part: Part, *, config: str, reference: str) -> Peer:
-    command = ("{python}", "-m", "rayserve_platform.cli", "run", "{configs}/" + config,
+def _ours(
+    name: str,
+    about: str,
+    part: Part,
+    *,
+    config: str,
+    reference: str,
+    without: tuple[str, ...] = (),
+) -> Peer:
+    command = ("{python}", "-m", "rayserve_platform.cli", "run", "{config}",
                "--http-port", "{port}", "--grpc-port", "{grpc_port}",
                "--no-dashboard")  # fmt: skip
     return Peer(
-        name=name, about=about, part=part, command=command, reference=reference, config=config
-    )
+        name=name, about=about, part=part, command=command, reference=reference, config=config,
+        without=without,
+    )  # fmt: skip
+
+
+_THROUGHPUT = "RAY_SERVE_THROUGHPUT_OPTIMIZED"
+_HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
+_PLANES = {
+    "": ("", ()),
+    "-plain": (", HAProxy alone", (_THROUGHPUT,)),
+    "-classic": (", Ray's classic proxy", (_THROUGHPUT, _HAPROXY)),
+}
+
+
+def _on_each_plane(name: str, about: str, *, config: str, reference: str) -> tuple[Peer, ...]:
+    """Return one server for each data plane of Ray's; the first is the one our configs choose."""
+    return tuple(
+        _ours(
+            name + suffix, about + plane, "overhead", config=config, reference=reference,
+            without=without,
+        )
+        for suffix, (plane, without) in _PLANES.items()
+    )  # fmt: skip
 
 
 PEERS: tuple[Peer, ...] = (
@@ -151,10 +182,9 @@ PEERS: tuple[Peer, ...] = (
         ready_path="/",
         wire="bare",
     ),
-    _ours(
+    *_on_each_plane(
         "ours-fake-colocated",
         "this platform, fake engine in the ingress replica",
-        "overhead",
         config="fake-colocated.yaml",
         reference="bare-ingress",
     ),
@@ -167,10 +197,9 @@ PEERS: tuple[Peer, ...] = (
         ready_path="/",
         wire="bare",
     ),
-    _ours(
+    *_on_each_plane(
         "ours-fake-separate",
         "this platform, fake engine behind a handle hop",
-        "overhead",
         config="fake-separate.yaml",
         reference="bare-hop",
     ),

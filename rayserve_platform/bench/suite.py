@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import yaml
+
 from rayserve_platform.bench.calls import Call, Generation, generation_call
 from rayserve_platform.bench.cluster import cluster_environment
 from rayserve_platform.bench.errors import BenchError
@@ -182,7 +184,7 @@ def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCo
         "grpc_port": str(free_port()),
         "model": str(plan.model),
         "name": MODEL_NAME,
-        "configs": str(plan.configs),
+        "config": str(_config(plan, peer)),
     }
     # Our own configs name no directory: they take the model from the environment.
     model = {"RAYSERVE_BENCH_MODEL": str(plan.model.resolve())} if plan.model else {}
@@ -200,6 +202,19 @@ def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCo
         log=plan.out / f"{peer.name}-round{number}.log",
         ready_s=plan.ready_s,
     )
+
+
+def _config(plan: SuitePlan, peer: Peer) -> Path | None:
+    """Return the config file of a peer that has one, without the settings to be taken out."""
+    if peer.config is None or not peer.without:
+        return plan.configs / peer.config if peer.config else None
+    content = yaml.safe_load((plan.configs / peer.config).read_text())
+    variables = content["controller_options"]["runtime_env"]["env_vars"]
+    for name in peer.without:
+        del variables[name]
+    changed = plan.out / f"{peer.name}.yaml"
+    changed.write_text(yaml.safe_dump(content))
+    return changed
 
 
 def _drive_llm(plan: SuitePlan, peer: Peer, server: Server, outcome: Outcome, say: Say) -> None:

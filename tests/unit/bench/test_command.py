@@ -89,7 +89,10 @@ def test_suite_lists_its_servers():
     done = run("suite", "--list", "--part", "overhead")
     assert done.exit_code == 0
     assert [line.split()[0] for line in done.output.splitlines()] == [
-        "bare-ingress", "ours-fake-colocated", "bare-hop", "ours-fake-separate",
+        "bare-ingress",
+        "ours-fake-colocated", "ours-fake-colocated-plain", "ours-fake-colocated-classic",
+        "bare-hop",
+        "ours-fake-separate", "ours-fake-separate-plain", "ours-fake-separate-classic",
     ]  # fmt: skip
 
 

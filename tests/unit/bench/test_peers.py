@@ -19,7 +19,7 @@ VALUES = {
     "grpc_port": "82",
     "model": "/m",
     "name": "n",
-    "configs": "cfg",
+    "config": "cfg/separate.yaml",
 }
 BY_NAME = {peer.name: peer for peer in PEERS}
 

@@ -3,10 +3,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rayserve_platform.bench.errors import BenchError
 from rayserve_platform.bench.peers import PEERS, Peer
-from rayserve_platform.bench.suite import SuitePlan, choose, part_named, run_suite
+from rayserve_platform.bench.suite import SuitePlan, _config, choose, part_named, run_suite
 
 # An OpenAI-compatible server in the standard library: one connection per request.
 OPENAI = """
@@ -106,6 +107,29 @@ def test_missing_model_is_refused_before_anything_starts(tmp_path: Path):
         run_suite(SuitePlan(peers=vllm, out=tmp_path), print)
     with pytest.raises(BenchError, match=r"has no config\.json"):
         run_suite(SuitePlan(peers=vllm, out=tmp_path, model=tmp_path), print)
+
+
+@pytest.mark.parametrize(
+    ("name", "haproxy", "throughput"),
+    [
+        ("ours-fake-separate", "1", "1"),
+        ("ours-fake-separate-plain", "1", None),
+        ("ours-fake-separate-classic", None, None),
+    ],
+)
+def test_a_data_plane_is_the_shipped_config_without_its_settings(
+    tmp_path: Path, name: str, haproxy: str | None, throughput: str | None
+):
+    configs = Path(__file__).parents[3] / "configs/bench"
+    (server,) = choose([name], None)
+    path = _config(SuitePlan(peers=(server,), out=tmp_path, configs=configs), server)
+    assert path is not None
+    content = yaml.safe_load(path.read_text())
+    variables = content["controller_options"]["runtime_env"]["env_vars"]
+    assert variables.get("RAY_SERVE_ENABLE_HA_PROXY") == haproxy
+    assert variables.get("RAY_SERVE_THROUGHPUT_OPTIMIZED") == throughput
+    shipped = yaml.safe_load((configs / "fake-separate.yaml").read_text())
+    assert content["applications"] == shipped["applications"]
 
 
 def test_missing_config_is_refused_before_anything_starts(tmp_path: Path):
