@@ -58,7 +58,7 @@ def run(
             return
         _announce(found, content)
         stop.wait()
-        click.echo("\nStopping: running requests are finished first …")
+        click.echo("\nStopping: running requests get up to 30 s (Ctrl-C again: none) …")
     click.echo("Stopped.")
 
 
@@ -142,9 +142,16 @@ def _environment(*, verbose: bool) -> None:
 
 
 def _on_signals() -> threading.Event:
+    """Return an event that the first Ctrl-C or SIGTERM sets; a second one interrupts."""
     stop = threading.Event()
+
+    def handle(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, handle)
     return stop
 
 
@@ -171,8 +178,12 @@ def _serving(content: dict[str, Any], *, dashboard: bool) -> Iterator[None]:
                 signal.signal(number, handler)
             yield
         finally:
-            with contextlib.suppress(Exception):
+            try:
                 serve.shutdown()
+            except KeyboardInterrupt:
+                click.echo("Stopping at once.")
+            except Exception as error:  # noqa: BLE001  # the cluster ends all the same
+                click.secho(f"Serve did not stop cleanly: {error}", fg="yellow", err=True)
             ray.shutdown()
 
 
@@ -227,7 +238,9 @@ def _answers(content: dict[str, Any], app: dict[str, Any]) -> bool:
     host, port = _address(content)
     prefix = (app.get("route_prefix") or "/").rstrip("/")
     try:
-        with urllib.request.urlopen(f"http://{host}:{port}{prefix}/v1/models", timeout=5) as answer:
+        # Not through the environment's proxy: this is a server on this machine.
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"http://{host}:{port}{prefix}/v1/models", timeout=5) as answer:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):
         return False

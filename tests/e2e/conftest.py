@@ -46,6 +46,8 @@ class Platform:
         self.folder = folder
         self.env = {
             **os.environ,
+            # grpcurl and Ray's own commands are installed beside this interpreter.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "RAY_TMPDIR": str(folder),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
@@ -157,7 +159,8 @@ def start_platform() -> Iterator[Callable[..., Platform]]:
     """Start platforms; they are gone at the end of the package of tests."""
     started: list[Platform] = []
 
-    def start(config: Path, ports: tuple[int, int] | None = None) -> Platform:
+    def start(config: Path, *, free_ports: bool = False) -> Platform:
+        ports = (free_port(), free_port()) if free_ports else None
         folder = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
         (folder / "haproxy").mkdir()
         platform = Platform(config, folder, ports)

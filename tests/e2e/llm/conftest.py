@@ -1,4 +1,4 @@
-"""The quickstart as the README starts it: the real SmolLM2 on ports 8000 and 9000."""
+"""The quickstart as the README starts it, with the real SmolLM2."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,5 +11,8 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="package")
 def quickstart(start_platform: Callable[..., Any]) -> Any:
-    """`rayserve run configs/quickstart/serve.yaml`, which is what `make run` does."""
-    return start_platform(ROOT / "configs/quickstart/serve.yaml")
+    """`rayserve run configs/quickstart/serve.yaml`, which is what `make run` does.
+
+    On ports of its own, so that a quickstart that runs already is not in the way.
+    """
+    return start_platform(ROOT / "configs/quickstart/serve.yaml", free_ports=True)

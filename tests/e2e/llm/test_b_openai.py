@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.llm]
+pytestmark = [pytest.mark.e2e, pytest.mark.llm, pytest.mark.timeout(900)]
 
 MODEL = "smollm2-135m-instruct"
 WEATHER = {
@@ -127,7 +127,7 @@ def test_responses_and_token_counts(quickstart: Any, client: httpx.Client) -> No
         ({"prompt": "word " * 3000}, 400, "2048"),
         ({"prompt": "x", "max_tokens": -1}, 400, "max_tokens"),
         ({"prompt": "x", "temperature": "hot"}, 400, "temperature"),
-        ({"prompt": "x", "structured_outputs": {"regex": "("}}, 400, ""),
+        ({"prompt": "x", "structured_outputs": {"regex": "("}}, 400, "regex"),
     ],
 )
 def test_a_callers_mistake_is_named(

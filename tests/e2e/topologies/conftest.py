@@ -44,7 +44,7 @@ def platform(
     content = yaml.safe_load((ROOT / "configs/gateway/serve.yaml").read_text())
     if plane == "classic":
         del content["controller_options"]
-    narrow = _app("narrow", "/narrow", "separate", first_token_s=1.0)
+    narrow = _app("narrow", "/narrow", "separate", first_token_s=1.0, token_s=0.05)
     narrow["args"]["deployment"] = {"max_ongoing_requests": 1, "max_queued_requests": 1}
     tight = _app("tight", "/tight", "colocated", first_token_s=1.0)
     tight["args"]["ingress"]["limits"] = {"max_concurrent_requests": 1}
@@ -66,13 +66,4 @@ def platform(
     config = tmp_path_factory.mktemp("config") / "topologies.yaml"
     config.write_text(yaml.safe_dump(content))
     assert check(config).errors == []
-    return start_platform(config, ports=_ports())
-
-
-def _ports() -> tuple[int, int]:
-    import socket
-
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
+    return start_platform(config, free_ports=True)

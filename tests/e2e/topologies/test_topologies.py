@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 TOPOLOGIES = ("separate", "colocated", "gateway")
 MODELS = {"separate": "separate", "colocated": "colocated", "gateway": "model-two"}
@@ -112,6 +112,20 @@ async def test_overload_is_429_in_openai_shape_with_retry_after(platform: Any, a
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.json()["error"]["type"] == "rate_limit_error"
+
+
+async def test_a_stream_that_is_left_makes_room_in_the_runtime(platform: Any) -> None:
+    """`narrow` runs one request at a time: the next one would wait 200 s for the one left."""
+    url = f"{platform.url}/narrow/v1/completions"
+    body = {"model": "narrow", "prompt": "x", "ignore_eos": True}
+    async with httpx.AsyncClient(timeout=60) as client:
+        left = {**body, "max_tokens": 4000, "stream": True}
+        async with client.stream("POST", url, json=left) as answer:
+            assert answer.status_code == 200
+            async for _ in answer.aiter_lines():
+                break
+        answer = await client.post(url, json={**body, "max_tokens": 1})
+        assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
