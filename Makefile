@@ -34,7 +34,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --python-version 3.11 \
 	--no-annotate --no-emit-find-links --no-emit-index-url \
 	--custom-compile-command "make lock" $(TORCH)
 
-.PHONY: help env run test lint format bench lock clean uv venv
+.PHONY: help env run test lint format protos bench lock clean uv venv
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -61,6 +61,13 @@ lint: env ## ruff (lint and format), mypy, import contracts
 format: env ## rewrite the code as lint wants it
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+
+protos: env ## generate rayserve_platform/pb anew from protos/
+	@rm -rf rayserve_platform/pb && mkdir rayserve_platform/pb
+	@$(BIN)/python -m grpc_tools.protoc -Irayserve_platform/pb=protos \
+		--python_out=. --pyi_out=. --grpc_python_out=. protos/*.proto
+	@printf '"""Generated from protos/ by `make protos`; never edited."""\n' \
+		> rayserve_platform/pb/__init__.py
 
 bench: env ## measure ours and the peers in one run
 	@$(BIN)/rayserve bench suite $(ARGS)

@@ -137,7 +137,7 @@ async def serve_http() -> AsyncIterator[Callable[..., Awaitable[Running]]]:
         ) -> Running:
             served = runtimes or (fake_runtime(),)
             protocol = OpenAIHttp(Catalog(served), **{"engine_elsewhere": True, **options})
-            edge = HttpEdge(protocol, Ingress.model_validate(ingress or {}))
+            edge = HttpEdge([protocol], Ingress.model_validate(ingress or {}))
             url = await stack.enter_async_context(listening(CancelledByClient(edge)))
             # Plain HTTP: loading certificates would take longer than most tests.
             client = httpx.AsyncClient(base_url=url, timeout=30, verify=False, trust_env=False)

@@ -115,16 +115,16 @@ def _prepare_models(args: dict[str, Any]) -> None:
     from rayserve_platform.core.errors import PlatformError
     from rayserve_platform.formats.progress import progress_reporter
     from rayserve_platform.formats.source import resolve
+    from rayserve_platform.settings.app import App
 
     for name, app in args.items():
-        source = getattr(getattr(app, "model", None), "source", None)
-        if not source:
-            continue
-        try:
-            with progress_reporter() as report:
-                resolve(source, report=report)
-        except PlatformError as error:
-            raise click.ClickException(f"{name}: {error.message}") from None
+        models = app.listed_models() if isinstance(app, App) else ()
+        for source in [model.source for model in models if model.source]:
+            try:
+                with progress_reporter() as report:
+                    resolve(source, report=report)
+            except PlatformError as error:
+                raise click.ClickException(f"{name}: {error.message}") from None
 
 
 def _environment(*, verbose: bool) -> None:
@@ -240,7 +240,7 @@ def _answers(content: dict[str, Any], app: dict[str, Any]) -> bool:
     try:
         # Not through the environment's proxy: this is a server on this machine.
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(f"http://{host}:{port}{prefix}/v1/models", timeout=5) as answer:
+        with direct.open(f"http://{host}:{port}{prefix}/health", timeout=5) as answer:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):
         return False

@@ -32,26 +32,26 @@ class Served:
 
 
 class Entry:
-    """One runtime of a catalog and its last known card."""
+    """One runtime of a catalog and its last known cards."""
 
     def __init__(self, runtime: Runtime, name: str | None) -> None:
         self.runtime = runtime
         self.name = name
-        self._card: ModelCard | None = None
+        self._cards: tuple[ModelCard, ...] | None = None
         self._asked_at = 0.0
         self._asking = asyncio.Lock()
         self._refresh: asyncio.Task[None] | None = None
 
-    async def card(self, patience_s: float) -> ModelCard:
-        """Return the card. Only the first requests wait for it, `patience_s` at most.
+    async def cards(self, patience_s: float) -> tuple[ModelCard, ...]:
+        """Return the cards. Only the first requests wait for them, `patience_s` at most.
 
-        A card older than `CARD_TTL_S` is asked for again in the background, and kept if there is no
+        Cards older than `CARD_TTL_S` are asked for again in the background, and kept if there is no
         answer: a model that sleeps or is being replaced is still the same model.
         """
-        if self._card is None:
+        if self._cards is None:
             try:
                 async with asyncio.timeout(patience_s), self._asking:
-                    if self._card is None:
+                    if self._cards is None:
                         await self._ask()
             except TimeoutError:
                 raise PlatformError(
@@ -59,11 +59,20 @@ class Entry:
                 ) from None
         elif time.monotonic() - self._asked_at >= CARD_TTL_S and self._refresh is None:
             self._refresh = asyncio.create_task(self._refreshed())
-        assert self._card is not None
-        return self._card
+        assert self._cards is not None
+        return self._cards
+
+    def find(self, cards: Iterable[ModelCard], name: str) -> Served | None:
+        """Return what `name` stands for here."""
+        for card in cards:
+            if name == card.id or name in card.aliases or name == self.name:
+                return Served(card=card, runtime=self.runtime)
+            if any(name == adapter.name for adapter in card.adapters):
+                return Served(card=card, runtime=self.runtime, adapter=name)
+        return None
 
     async def _ask(self) -> None:
-        self._card = await self.runtime.describe()
+        self._cards = await self.runtime.describe()
         self._asked_at = time.monotonic()
 
     async def _refreshed(self) -> None:
@@ -102,35 +111,47 @@ class Catalog:
         ]
 
     async def resolve(self, name: str | None) -> Served:
-        """Return the runtime that serves `name`.
+        """Return the model that `name` stands for, and the runtime that serves it.
 
         Raises:
             PlatformError: NOT_FOUND naming the served models; INVALID_ARGUMENT when no name is
-                given and several models are served; whatever `describe` raises (UNAVAILABLE).
+                given and several models are served; UNAVAILABLE when the model could not be loaded;
+                whatever `describe` raises (UNAVAILABLE).
         """
-        if not name:
-            if len(self._entries) == 1:
-                entry = self._entries[0]
-                return Served(card=await entry.card(self._load_wait_s), runtime=entry.runtime)
+        served = await (self._only() if not name else self._named(name))
+        if served.card.problem:
             raise PlatformError(
-                Code.INVALID_ARGUMENT,
-                f"'model' is required: several models are served ({await self._known()}).",
+                Code.UNAVAILABLE,
+                f"The model '{served.card.id}' could not be loaded.",
                 param="model",
             )
+        return served
+
+    async def _only(self) -> Served:
+        if len(self._entries) == 1:
+            entry = self._entries[0]
+            cards = await entry.cards(self._load_wait_s)
+            if len(cards) == 1:
+                return Served(card=cards[0], runtime=entry.runtime)
+        raise PlatformError(
+            Code.INVALID_ARGUMENT,
+            f"'model' is required: several models are served ({await self._known()}).",
+            param="model",
+        )
+
+    async def _named(self, name: str) -> Served:
         unreached: PlatformError | None = None
         candidates = self._candidates(name)
         patience_s = self._load_wait_s if len(candidates) == 1 else BRIEFLY_S
         for entry in candidates:
             try:
-                card = await entry.card(patience_s)
+                found = entry.find(await entry.cards(patience_s), name)
             except PlatformError as error:
                 # Another model may know the name; if none does, it may be this one's.
                 unreached = unreached or error
                 continue
-            if name == card.id or name in card.aliases or name == entry.name:
-                return Served(card=card, runtime=entry.runtime)
-            if any(name == adapter.name for adapter in card.adapters):
-                return Served(card=card, runtime=entry.runtime, adapter=name)
+            if found is not None:
+                return found
         if unreached is not None:
             raise unreached
         raise PlatformError(
@@ -139,23 +160,28 @@ class Catalog:
             param="model",
         )
 
-    async def served(self) -> list[Served]:
-        """Return the models that can be reached now, in the catalog's order.
+    async def described(self) -> list[Served]:
+        """Return what the runtimes that can be reached now describe, broken models included.
 
         Raises:
             PlatformError: what the first runtime answered, when none can be reached.
         """
         found = await asyncio.gather(
-            *(entry.card(BRIEFLY_S) for entry in self._entries), return_exceptions=True
+            *(entry.cards(BRIEFLY_S) for entry in self._entries), return_exceptions=True
         )
         reached = [
             Served(card=card, runtime=entry.runtime)
-            for card, entry in zip(found, self._entries, strict=True)
-            if isinstance(card, ModelCard)
+            for cards, entry in zip(found, self._entries, strict=True)
+            if not isinstance(cards, BaseException)
+            for card in cards
         ]
         if not reached and isinstance(found[0], BaseException):
             raise found[0]
         return reached
+
+    async def served(self) -> list[Served]:
+        """Return the models that can be served now, in the catalog's order; raises as above."""
+        return [served for served in await self.described() if not served.card.problem]
 
     async def check_health(self) -> None:
         """Raise when the only runtime can serve no request; several are each other's strangers.

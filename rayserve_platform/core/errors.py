@@ -51,6 +51,34 @@ class PlatformError(Exception):
         return (_rebuild, (self.code, self.message, self.param, self.retry_after_s))
 
 
+class InputTooLong(PlatformError):
+    """Texts with more tokens than the model takes.
+
+    Args:
+        limit: the model's maximum in tokens, special tokens included.
+        field: the list of the request that they are in: `inputs`, `queries` or `documents`.
+        indexes: their places in that list, the longest text first.
+    """
+
+    def __init__(self, *, limit: int, field: str, indexes: tuple[int, ...]) -> None:
+        places = ", ".join(map(str, sorted(indexes)))
+        super().__init__(
+            Code.INVALID_ARGUMENT,
+            f"'{field}' at index {places}: longer than this model's maximum of {limit} tokens.",
+            param=field,
+        )
+        self.limit = limit
+        self.field = field
+        self.indexes = indexes
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_too_long, (self.limit, self.field, self.indexes))
+
+
+def _rebuild_too_long(limit: int, field: str, indexes: tuple[int, ...]) -> InputTooLong:
+    return InputTooLong(limit=limit, field=field, indexes=indexes)
+
+
 def _rebuild(
     code: Code, message: str, param: str | None, retry_after_s: float | None
 ) -> PlatformError:

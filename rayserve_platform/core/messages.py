@@ -199,7 +199,13 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embed:
-    """Turn each input (text or token ids) into one vector."""
+    """Turn each input (text or token ids) into one vector.
+
+    Args:
+        truncate_tokens: keep the first N tokens of each input, special tokens included. Without it
+            an input that is longer than the model takes is refused (`errors.InputTooLong`).
+        dimensions: length of the vectors, for models that have several.
+    """
 
     model: str
     inputs: tuple[str | tuple[int, ...], ...]
@@ -214,6 +220,32 @@ class Embeddings:
 
     vectors: NDArray[np.float32]
     token_counts: tuple[int, ...]
+
+
+# ---------------------------------------------------------------- score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Rate how well each document answers each query.
+
+    A bi-encoder answers with cosine similarities, a cross-encoder with its own scores.
+    `truncate_tokens` is as for `Embed`; it bounds each text, or each pair of a cross-encoder.
+    """
+
+    model: str
+    queries: tuple[str, ...]
+    documents: tuple[str, ...]
+    truncate_tokens: int | None = None
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """`scores`: float32 [n queries, n documents]; `token_count`: of all texts together."""
+
+    scores: NDArray[np.float32]
+    token_count: int
 
 
 # ---------------------------------------------------------------- infer
@@ -317,6 +349,9 @@ class ModelCard:
         max_model_len: prompt + new tokens; None where the notion does not apply.
         chat: whether the model has a chat template.
         created: Unix seconds.
+        size_bytes: size of its files; 0 where it is not known.
+        problem: why it cannot be served, where it could not be loaded; then nothing else of the
+            card need be true but `id`, `root` and `runtime`.
         native: routes ("POST /v1/chat/completions") that the runtime answers by itself through
             `NativeHttp`; empty for runtimes that speak only the vocabulary.
     """
@@ -331,5 +366,7 @@ class ModelCard:
     chat: bool = False
     dimension: int | None = None
     created: int = 0
+    size_bytes: int = 0
+    problem: str = ""
     native: frozenset[str] = frozenset()
     engine_version: str = ""

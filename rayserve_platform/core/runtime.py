@@ -17,6 +17,8 @@ from rayserve_platform.core.messages import (
     Infer,
     Inference,
     ModelCard,
+    Score,
+    Scores,
     Tokenize,
     Tokens,
 )
@@ -29,13 +31,13 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Runtime(Protocol):
-    """An engine that serves one model.
+    """An engine that serves one model, or several: every request names the one it means.
 
     Every verb raises `PlatformError` for the caller's mistakes and for overload. Cancelling the
     awaiting task (or closing the iterator) aborts the work in the engine.
     """
 
-    async def describe(self) -> ModelCard:
+    async def describe(self) -> tuple[ModelCard, ...]:
         """Say what is served. Cheap: called whenever a card may have changed."""
         ...
 
@@ -48,6 +50,10 @@ class Runtime(Protocol):
 
     async def embed(self, request: Embed) -> Embeddings:
         """Return one vector an input."""
+        ...
+
+    async def score(self, request: Score) -> Scores:
+        """Return the score of each document for each query."""
         ...
 
     async def infer(self, request: Infer) -> Inference:
@@ -88,6 +94,10 @@ class PartialRuntime:
     async def embed(self, request: Embed) -> Embeddings:
         """Refuse."""
         raise self._refused("compute embeddings")
+
+    async def score(self, request: Score) -> Scores:
+        """Refuse."""
+        raise self._refused("score texts")
 
     async def infer(self, request: Infer) -> Inference:
         """Refuse."""

@@ -8,8 +8,7 @@ protocol has ended its stream with its own in-band error event (`Exchange.starte
 import asyncio
 import logging
 import time
-import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,7 +17,7 @@ import orjson
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.runtime import Message, Receive, Scope, Send
 from rayserve_platform.edge.limits import Admission
-from rayserve_platform.edge.observe import IN_PROGRESS, Record, finish
+from rayserve_platform.edge.observe import IN_PROGRESS, Record, finish, request_id
 from rayserve_platform.settings.app import Ingress
 
 log = logging.getLogger("rayserve.edge")
@@ -37,10 +36,6 @@ STATUS: dict[Code, int] = {
     Code.INTERNAL: 500,
 }
 CLIENT_CLOSED_REQUEST = 499
-REQUEST_ID_CHARS = frozenset(
-    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+=@"
-)
-MAX_REQUEST_ID_BYTES = 128
 
 
 class TooLarge(PlatformError):
@@ -148,12 +143,16 @@ class HttpProtocol(Protocol):
     exempt: frozenset[str]
     """Paths that are answered whatever the load: probes."""
 
+    def claims(self, path: str) -> bool:
+        """Say whether a path is one of the protocol's own."""
+        ...
+
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request; raise `PlatformError` before the first byte."""
         ...
 
-    def error(self, error: PlatformError, request_id: str) -> tuple[int, bytes]:
-        """Render an error: status and JSON body in the protocol's own shape."""
+    def error(self, error: PlatformError, request_id: str) -> tuple[int, Headers, bytes]:
+        """Render an error in the protocol's own shape: status, content headers, body."""
         ...
 
 
@@ -161,19 +160,25 @@ class HttpEdge:
     """The ASGI application of an ingress replica.
 
     Args:
+        protocols: what it speaks. A path is answered by the first protocol that claims it, and by
+            the first of all where none does.
         echo_request_id: add `x-request-id` to responses. Off under Serve, whose own middleware
             does it for every HTTP server it starts.
     """
 
     def __init__(
-        self, protocol: HttpProtocol, settings: Ingress, *, echo_request_id: bool = True
+        self,
+        protocols: Sequence[HttpProtocol],
+        settings: Ingress,
+        admission: Admission | None = None,
+        *,
+        echo_request_id: bool = True,
     ) -> None:
-        self._protocol = protocol
+        self._protocols = tuple(protocols)
         self._settings = settings
-        self._admission = Admission(settings.limits)
+        self._admission = admission or Admission(settings.limits)
         self._max_body_bytes = int(settings.limits.max_body_mib * 2**20)
         self._echo = echo_request_id
-        self._in_progress = IN_PROGRESS.labels(protocol.name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
@@ -181,23 +186,25 @@ class HttpEdge:
             return await _lifespan(receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
-        exchange = self._exchange(scope, receive, send)
-        self._in_progress.inc()
+        protocol, exchange = self._exchange(scope, receive, send)
+        in_progress = IN_PROGRESS.labels(protocol.name)
+        in_progress.inc()
         began = time.monotonic()
         try:
-            await self._answer(exchange)
+            await self._answer(protocol, exchange)
         finally:
-            self._in_progress.dec()
+            in_progress.dec()
             finish(
                 exchange.record,
                 duration_s=time.monotonic() - began,
                 access_log=self._settings.access_log,
             )
 
-    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+    def _exchange(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[HttpProtocol, Exchange]:
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        request_id = _request_id(headers.get(b"x-request-id"))
-        record = Record(protocol=self._protocol.name, request_id=request_id)
+        record = Record(protocol="", request_id=request_id(headers.get(b"x-request-id")))
         exchange = Exchange(
             scope=scope,
             receive=receive,
@@ -213,22 +220,26 @@ class HttpEdge:
                 record.code = message["status"]
                 if self._echo:
                     # Never added to the sender's own list, which it may use again.
-                    headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                    echoed = (b"x-request-id", record.request_id.encode())
+                    headers = [*message.get("headers", ()), echoed]
                     message = {**message, "headers": headers}
             await send(message)
 
         exchange.send = watched_send
-        return exchange
+        path = exchange.path
+        protocol = next((p for p in self._protocols if p.claims(path)), self._protocols[0])
+        record.protocol = protocol.name
+        return protocol, exchange
 
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _answer(self, protocol: HttpProtocol, exchange: Exchange) -> None:
         """Run the protocol and turn whatever it raises into an answer."""
         try:
-            if exchange.path in self._protocol.exempt:
-                return await self._protocol.handle(exchange)
+            if exchange.path in protocol.exempt:
+                return await protocol.handle(exchange)
             with self._admission.permit():
-                await self._protocol.handle(exchange)
+                await protocol.handle(exchange)
         except PlatformError as error:
-            await self._refuse(exchange, error)
+            await _refuse(protocol, exchange, error)
         except ClientGone:
             _gone(exchange)
         except asyncio.CancelledError:
@@ -237,32 +248,26 @@ class HttpEdge:
             raise
         except Exception:
             log.exception("request %s failed", exchange.request_id)
-            await self._refuse(exchange, internal_error())
+            await _refuse(protocol, exchange, internal_error())
 
-    async def _refuse(self, exchange: Exchange, error: PlatformError) -> None:
-        if exchange.started:
-            # The protocol could not end its stream; closing the connection is all that is left.
-            log.error("request %s failed after its first byte: %s", exchange.request_id, error)
-            exchange.record.code = "aborted"
-            raise ConnectionAbortedError
-        status, body = self._protocol.error(error, exchange.request_id)
-        headers: Headers = []
-        if error.retry_after_s is not None:
-            headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
-        await exchange.bytes(status, body, b"application/json", headers)
+
+async def _refuse(protocol: HttpProtocol, exchange: Exchange, error: PlatformError) -> None:
+    if exchange.started:
+        # The protocol could not end its stream; closing the connection is all that is left.
+        log.error("request %s failed after its first byte: %s", exchange.request_id, error)
+        exchange.record.code = "aborted"
+        raise ConnectionAbortedError
+    status, headers, body = protocol.error(error, exchange.request_id)
+    if error.retry_after_s is not None:
+        headers = [*headers, (b"retry-after", b"%d" % max(1, round(error.retry_after_s)))]
+    await exchange.start(status, [*headers, (b"content-length", b"%d" % len(body))])
+    await exchange.write(body, more=False)
 
 
 def _gone(exchange: Exchange) -> None:
     exchange.record.client_gone = True
     if not exchange.started:
         exchange.record.code = CLIENT_CLOSED_REQUEST
-
-
-def _request_id(sent: bytes | None) -> str:
-    """Take the client's id if it is short and plain (it goes into logs), else make one."""
-    if sent and len(sent) <= MAX_REQUEST_ID_BYTES and REQUEST_ID_CHARS.issuperset(sent):
-        return sent.decode()
-    return uuid.uuid4().hex
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

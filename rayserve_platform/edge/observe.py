@@ -5,6 +5,7 @@ engine in the same process keeps there. Never a prompt, never a credential.
 """
 
 import logging
+import uuid
 from dataclasses import dataclass
 from functools import cache
 
@@ -24,7 +25,19 @@ IN_PROGRESS = Gauge(
     "rayserve_requests_in_progress", "Requests now in this ingress replica.", ("protocol",)
 )
 
+REQUEST_ID_CHARS = frozenset(
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+=@"
+)
+MAX_REQUEST_ID_BYTES = 128
+
 log = logging.getLogger("rayserve.access")
+
+
+def request_id(sent: bytes | None) -> str:
+    """Take the client's id if it is short and plain (it goes into logs), else make one."""
+    if sent and len(sent) <= MAX_REQUEST_ID_BYTES and REQUEST_ID_CHARS.issuperset(sent):
+        return sent.decode()
+    return uuid.uuid4().hex
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,8 +1,26 @@
-"""The gRPC edge: the one table from error code to gRPC status."""
+"""The gRPC edge: everything that happens to a call before and after its protocol sees it.
+
+Serve finds the method of an ingress by an RPC's name and hands it the message and its own context
+(`ray.serve.grpc_util.RayServegRPCContext`), which takes a status and trailing metadata, but can't
+abort. So a unary call that fails sets the status and returns nothing; a stream has to raise, since
+one that has sent nothing yet would end as OK.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import grpc
 
-from rayserve_platform.core.errors import Code
+from rayserve_platform.core.errors import Code, PlatformError, internal_error
+from rayserve_platform.edge.limits import Admission
+from rayserve_platform.edge.observe import IN_PROGRESS, Record, finish, request_id
+
+log = logging.getLogger("rayserve.edge")
 
 STATUS: dict[Code, grpc.StatusCode] = {
     Code.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
@@ -15,3 +33,163 @@ STATUS: dict[Code, grpc.StatusCode] = {
     Code.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     Code.INTERNAL: grpc.StatusCode.INTERNAL,
 }
+
+
+class Failed(Exception):
+    """Ends a stream whose status has been set; its text is the status's details."""
+
+
+class Nothing:
+    """Stands for the message that a failed unary call does not have."""
+
+    def SerializeToString(self) -> bytes:
+        """Return no bytes: Serve asks every answer for its own."""
+        return b""
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One RPC.
+
+    Args:
+        request: the message, or an asynchronous iterator of messages.
+        metadata: what the client sent; of a key that was sent several times, the last value.
+    """
+
+    method: str
+    request: Any
+    metadata: Mapping[str, str]
+    record: Record
+
+    @property
+    def request_id(self) -> str:
+        """The id in logs and errors."""
+        return self.record.request_id
+
+
+Unary = Callable[[Call], Awaitable[Any]]
+Stream = Callable[[Call], AsyncIterator[Any]]
+
+
+class RpcProtocol(Protocol):
+    """A wire API over gRPC, as the edge sees it.
+
+    Args:
+        services: full names of its services.
+        unary: by RPC name, what answers with one message.
+        streams: by RPC name, what answers with a stream.
+        exempt: whether its calls are answered whatever the load, and leave no line in the access
+            log: probes.
+    """
+
+    name: str
+    services: tuple[str, ...]
+    unary: Mapping[str, Unary]
+    streams: Mapping[str, Stream]
+    exempt: bool
+
+    def error(self, error: PlatformError) -> tuple[grpc.StatusCode, str]:
+        """Return status and details of an error in the protocol's own words."""
+        ...
+
+
+class RpcEdge:
+    """Answers every RPC of an ingress replica."""
+
+    def __init__(
+        self, protocols: Sequence[RpcProtocol], admission: Admission, *, access_log: bool
+    ) -> None:
+        self._admission = admission
+        self._access_log = access_log
+        self._unary = {name: (p, h) for p in protocols for name, h in p.unary.items()}
+        self._streams = {name: (p, h) for p in protocols for name, h in p.streams.items()}
+
+    async def unary(self, name: str, request: Any, context: Any) -> Any:
+        """Answer an RPC with one message."""
+        if name not in self._unary:
+            return _fail(context, grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        protocol, handler = self._unary[name]
+        call = _call(protocol, name, request, context)
+        with self._observed(protocol, call):
+            try:
+                if protocol.exempt:
+                    return await handler(call)
+                with self._admission.permit():
+                    return await handler(call)
+            except Exception as error:  # noqa: BLE001  # whatever it is, `_refuse` logs it
+                return _refuse(protocol, call, context, error)
+
+    async def stream(self, name: str, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Answer an RPC with a stream."""
+        if name not in self._streams:
+            _fail(context, grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+            raise Failed("Method not found!")
+        protocol, handler = self._streams[name]
+        call = _call(protocol, name, request, context)
+        with self._observed(protocol, call):
+            try:
+                if protocol.exempt:
+                    async for message in handler(call):
+                        yield message
+                else:
+                    with self._admission.permit():
+                        async for message in handler(call):
+                            yield message
+            except Exception as error:  # noqa: BLE001  # whatever it is, `_refuse` logs it
+                _refuse(protocol, call, context, error)
+                raise Failed(context.details()) from None
+
+    @contextmanager
+    def _observed(self, protocol: RpcProtocol, call: Call) -> Iterator[None]:
+        in_progress = IN_PROGRESS.labels(protocol.name)
+        in_progress.inc()
+        began = time.monotonic()
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            call.record.client_gone = True
+            call.record.code = grpc.StatusCode.CANCELLED.name
+            raise
+        finally:
+            in_progress.dec()
+            finish(
+                call.record,
+                duration_s=time.monotonic() - began,
+                access_log=self._access_log and not protocol.exempt,
+            )
+
+
+def _call(protocol: RpcProtocol, name: str, request: Any, context: Any) -> Call:
+    metadata = dict(context.invocation_metadata())
+    sent = metadata.get("x-request-id", "")
+    record = Record(
+        protocol=protocol.name,
+        request_id=request_id(sent.encode() if isinstance(sent, str) else sent),
+        route=name,
+        code=grpc.StatusCode.OK.name,
+    )
+    return Call(method=name, request=request, metadata=metadata, record=record)
+
+
+def _refuse(protocol: RpcProtocol, call: Call, context: Any, error: Exception) -> Nothing:
+    """Turn whatever a protocol raised into a status; the unknown is logged with the request id."""
+    if isinstance(error, PlatformError):
+        code, details = protocol.error(error)
+        retry_after_s = error.retry_after_s
+    else:
+        log.error("request %s failed", call.request_id, exc_info=error)
+        code, details = protocol.error(internal_error())
+        details = f"{details} (request id {call.request_id})"
+        retry_after_s = None
+    call.record.code = code.name
+    trailing = [("x-request-id", call.request_id)]
+    if retry_after_s is not None:
+        trailing.append(("retry-after", str(max(1, round(retry_after_s)))))
+    context.set_trailing_metadata(trailing)
+    return _fail(context, code, details)
+
+
+def _fail(context: Any, code: grpc.StatusCode, details: str) -> Nothing:
+    context.set_code(code)
+    context.set_details(details)
+    return Nothing()

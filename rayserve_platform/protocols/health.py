@@ -10,36 +10,40 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from rayserve_platform.core.catalog import Catalog
-from rayserve_platform.core.errors import Code
-from rayserve_platform.edge.rpc import STATUS
+from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.edge.rpc import STATUS, Call, Stream, Unary
 
 POLL_S = 2.0
 WATCH_S = 30.0
 
 
 class HealthRpc:
-    """Reports the health of the runtimes behind an ingress.
+    """Reports the health of the runtimes behind an ingress."""
 
-    Args:
-        services: full names of the gRPC services that this ingress serves.
-    """
+    name = "health"
+    services = ("grpc.health.v1.Health",)
+    exempt = True
 
-    def __init__(self, catalog: Catalog, services: tuple[str, ...] = ()) -> None:
+    def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._services = frozenset({"", *services})
+        self.unary: dict[str, Unary] = {"Check": self._check}
+        self.streams: dict[str, Stream] = {"Watch": self._watch}
 
-    async def check(self, request: Any, context: Any) -> Any:
-        """Answer Check."""
-        if request.service not in self._services:
-            context.set_code(STATUS[Code.NOT_FOUND])
-            context.set_details("")
-            return HealthCheckResponse()
+    def error(self, error: PlatformError) -> tuple[grpc.StatusCode, str]:
+        """Return the plain status."""
+        return STATUS[error.code], error.message
+
+    async def _check(self, call: Call) -> Any:
+        """Answer Check: the server as a whole is all that is known, as of Caikit's and TGIS's."""
+        if call.request.service:
+            raise PlatformError(Code.NOT_FOUND, "")
         return HealthCheckResponse(status=await self._status())
 
-    async def watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def _watch(self, call: Call) -> AsyncIterator[Any]:
         """Answer Watch: the status now, and again whenever it changes.
 
         The stream ends after `WATCH_S`, and clients open another, as the protocol asks of them: a
@@ -49,8 +53,7 @@ class HealthRpc:
         unknown = HealthCheckResponse.SERVICE_UNKNOWN
         last = None
         while time.monotonic() < ends:
-            known = request.service in self._services
-            status = await self._status() if known else unknown
+            status = await self._status() if not call.request.service else unknown
             if status != last:
                 yield HealthCheckResponse(status=status)
                 last = status

@@ -11,8 +11,9 @@ import zlib
 from collections.abc import AsyncGenerator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import Code, InputTooLong, PlatformError
 from rayserve_platform.core.messages import (
     Chat,
     Chunk,
@@ -23,6 +24,8 @@ from rayserve_platform.core.messages import (
     ModelCard,
     Prompt,
     PromptInfo,
+    Score,
+    Scores,
     Stop,
     StopReason,
     Task,
@@ -49,7 +52,7 @@ class FakeRuntime(PartialRuntime):
         self._fake = settings.fake
         self._created = int(time.time())
         self.running = 0
-        self.seen: list[Generate | Embed | Tokenize | Detokenize] = []
+        self.seen: list[Generate | Embed | Score | Tokenize | Detokenize] = []
         self.healthy = True
 
     async def start(self) -> None:
@@ -59,10 +62,10 @@ class FakeRuntime(PartialRuntime):
     async def stop(self) -> None:
         """Nothing to release."""
 
-    async def describe(self) -> ModelCard:
+    async def describe(self) -> tuple[ModelCard, ...]:
         """Return the card the settings describe."""
         model = self._settings.model
-        return ModelCard(
+        card = ModelCard(
             id=model.id,
             aliases=model.aliases,
             root=model.source or model.id,
@@ -73,6 +76,7 @@ class FakeRuntime(PartialRuntime):
             dimension=self._fake.dimension,
             created=self._created,
         )
+        return (card,)
 
     async def check_health(self) -> None:
         """Raise once a test has set `healthy` to False."""
@@ -131,6 +135,7 @@ class FakeRuntime(PartialRuntime):
         """Return unit vectors drawn from each input's checksum."""
         self._admit(Task.EMBED, "compute embeddings")
         self._note(request)
+        self._fit("inputs", request.inputs, request.truncate_tokens)
         if request.dimensions not in (None, self._fake.dimension):
             raise PlatformError(
                 Code.INVALID_ARGUMENT,
@@ -138,16 +143,35 @@ class FakeRuntime(PartialRuntime):
                 param="dimensions",
             )
         texts = [_render(item)[: request.truncate_tokens] for item in request.inputs]
-        vectors = np.stack(
-            [
-                np.random.default_rng(zlib.crc32(t.encode())).normal(size=self._fake.dimension)
-                for t in texts
-            ]
+        return Embeddings(vectors=self._vectors(texts), token_counts=tuple(len(t) for t in texts))
+
+    async def score(self, request: Score) -> Scores:
+        """Return the dot products of the vectors that `embed` gives the texts."""
+        self._admit(Task.SCORE, "score texts")
+        self._note(request)
+        self._fit("queries", request.queries, request.truncate_tokens)
+        self._fit("documents", request.documents, request.truncate_tokens)
+        queries = [text[: request.truncate_tokens] for text in request.queries]
+        documents = [text[: request.truncate_tokens] for text in request.documents]
+        return Scores(
+            scores=self._vectors(queries) @ self._vectors(documents).T,
+            token_count=sum(map(len, [*queries, *documents])),
         )
+
+    def _vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        size = self._fake.dimension
+        drawn = [np.random.default_rng(zlib.crc32(t.encode())).normal(size=size) for t in texts]
+        vectors = np.array(drawn).reshape(len(texts), size)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return Embeddings(
-            vectors=vectors.astype(np.float32), token_counts=tuple(len(t) for t in texts)
-        )
+        return vectors.astype(np.float32)
+
+    def _fit(self, field: str, texts: Sequence[Prompt], truncate_tokens: int | None) -> None:
+        limit = self._fake.max_model_len
+        if truncate_tokens is None:
+            long = sorted(((len(_render(t)), i) for i, t in enumerate(texts)), reverse=True)
+            indexes = tuple(i for length, i in long if length > limit)
+            if indexes:
+                raise InputTooLong(limit=limit, field=field, indexes=indexes)
 
     async def tokenize(self, request: Tokenize) -> Tokens:
         """Split into characters."""
@@ -166,7 +190,7 @@ class FakeRuntime(PartialRuntime):
         self._note(request)
         return _render(request.ids)
 
-    def _note(self, request: Generate | Embed | Tokenize | Detokenize) -> None:
+    def _note(self, request: Generate | Embed | Score | Tokenize | Detokenize) -> None:
         """Keep the last requests, for tests of translation."""
         self.seen = [*self.seen[-15:], request]
 

@@ -105,9 +105,9 @@ def _notes(args: Any) -> Iterator[str]:
     if isinstance(args, VLLMApp) and argument_types("engine") is None:
         yield "vLLM is not installed here, so its argument names were not checked"
     if isinstance(args, App):
-        source = args.model.source or ""
-        if source and "://" not in source and not Path(source).expanduser().is_dir():
-            yield f"model.source: {source} is not a directory on this machine"
+        for source in [model.source for model in args.listed_models() if model.source]:
+            if "://" not in source and not Path(source).expanduser().is_dir():
+                yield f"model.source: {source} is not a directory on this machine"
 
 
 def _check_together(found: Checked) -> None:

@@ -15,6 +15,8 @@ from rayserve_platform.core.messages import (
     Infer,
     Inference,
     ModelCard,
+    Score,
+    Scores,
     Tokenize,
     Tokens,
 )
@@ -51,13 +53,17 @@ class RuntimeHost:
         """Return what is wrong with the engine, if anything."""
         return await as_value(self._engine.check_health())
 
-    async def describe(self) -> ModelCard | PlatformError:
-        """Return the model's card."""
+    async def describe(self) -> tuple[ModelCard, ...] | PlatformError:
+        """Return the models' cards."""
         return await as_value(self._engine.describe())
 
     async def embed(self, request: Embed) -> Embeddings | PlatformError:
         """Return embeddings."""
         return await as_value(self._engine.embed(request))
+
+    async def score(self, request: Score) -> Scores | PlatformError:
+        """Return scores."""
+        return await as_value(self._engine.score(request))
 
     async def infer(self, request: Infer) -> Inference | PlatformError:
         """Return tensors."""

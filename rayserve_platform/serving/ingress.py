@@ -1,6 +1,6 @@
 """The ingress deployment: every protocol of an application, over HTTP and gRPC."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from ray import serve
@@ -9,10 +9,11 @@ from ray.serve.handle import DeploymentHandle
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.runtime import Runtime
 from rayserve_platform.edge.http import HttpEdge
+from rayserve_platform.edge.limits import Admission
 from rayserve_platform.edge.metrics import RAY_METRICS
-from rayserve_platform.protocols.health import HealthRpc
-from rayserve_platform.protocols.openai.http import OpenAIHttp
+from rayserve_platform.edge.rpc import RpcEdge
 from rayserve_platform.runtimes import Engine, load
+from rayserve_platform.serving.faces import STREAMS, UNARY, http_protocols, rpc_protocols
 from rayserve_platform.serving.logs import configure_logging
 from rayserve_platform.serving.remote import RemoteRuntime
 from rayserve_platform.settings.app import App, Ingress
@@ -20,6 +21,8 @@ from rayserve_platform.settings.app import App, Ingress
 
 class IngressReplica:
     """One class, three topologies: what stands behind the catalog is all that differs.
+
+    Serve finds the method of an RPC by the RPC's name; `UNARY` and `STREAMS` list them all.
 
     Args:
         settings: the ingress's own settings.
@@ -48,17 +51,16 @@ class IngressReplica:
         for model, app in (apps or {}).items():
             served.append((model, RemoteRuntime(lambda app=app: serve.get_app_handle(app))))  # type: ignore[misc]
         self._catalog = Catalog(served, load_wait_s=settings.limits.load_wait_s)
-        self._health = HealthRpc(self._catalog)
+        # One count for both transports: a replica's work is the same whichever it came over.
+        self._admission = Admission(settings.limits)
+        rpcs = rpc_protocols(settings, self._catalog)
+        self._rpc = RpcEdge(rpcs, self._admission, access_log=settings.access_log)
 
     async def __serve_build_asgi_app__(self) -> HttpEdge:
         """Called by Serve after the constructor. Serve's middleware echoes `x-request-id`."""
-        protocol = OpenAIHttp(
-            self._catalog,
-            engine_elsewhere=self._engine is None,
-            docs=self._settings.docs,
-            metrics=self._settings.metrics,
-        )
-        return HttpEdge(protocol, self._settings, echo_request_id=False)
+        elsewhere = self._engine is None
+        protocols = http_protocols(self._settings, self._catalog, engine_elsewhere=elsewhere)
+        return HttpEdge(protocols, self._settings, self._admission, echo_request_id=False)
 
     async def check_health(self) -> None:
         """Called by Serve; a colocated engine that died takes its replica with it."""
@@ -70,11 +72,25 @@ class IngressReplica:
         if self._engine is not None:
             await self._engine.stop()
 
-    async def Check(self, request: Any, grpc_context: Any) -> Any:
-        """`grpc.health.v1.Health/Check`."""
-        return await self._health.check(request, grpc_context)
 
-    async def Watch(self, request: Any, grpc_context: Any) -> AsyncIterator[Any]:
-        """`grpc.health.v1.Health/Watch`."""
-        async for answer in self._health.watch(request, grpc_context):
-            yield answer
+def _unary(name: str) -> Callable[..., Any]:
+    async def answer(self: IngressReplica, request: Any, grpc_context: Any) -> Any:
+        return await self._rpc.unary(name, request, grpc_context)
+
+    answer.__name__ = name
+    return answer
+
+
+def _stream(name: str) -> Callable[..., Any]:
+    async def answer(self: IngressReplica, request: Any, grpc_context: Any) -> AsyncIterator[Any]:
+        async for message in self._rpc.stream(name, request, grpc_context):
+            yield message
+
+    answer.__name__ = name
+    return answer
+
+
+for _name in UNARY:
+    setattr(IngressReplica, _name, _unary(_name))
+for _name in STREAMS:
+    setattr(IngressReplica, _name, _stream(_name))

@@ -18,6 +18,8 @@ from rayserve_platform.core.messages import (
     Infer,
     Inference,
     ModelCard,
+    Score,
+    Scores,
     Tokenize,
     Tokens,
 )
@@ -59,10 +61,10 @@ class RemoteRuntime:
         with map_exceptions():
             return or_raise(await self._call(verb, *args))
 
-    async def describe(self) -> ModelCard:
-        """Return the card; waits while the model is loading."""
-        card: ModelCard = await self._value("describe")
-        return card
+    async def describe(self) -> tuple[ModelCard, ...]:
+        """Return the cards; waits while the engine is loading."""
+        cards: tuple[ModelCard, ...] = await self._value("describe")
+        return cards
 
     async def check_health(self) -> None:
         """Raise if the engine behind the handle is not well."""
@@ -74,6 +76,11 @@ class RemoteRuntime:
     async def embed(self, request: Embed) -> Embeddings:
         """Return embeddings."""
         answer: Embeddings = await self._value("embed", request)
+        return answer
+
+    async def score(self, request: Score) -> Scores:
+        """Return scores."""
+        answer: Scores = await self._value("score", request)
         return answer
 
     async def infer(self, request: Infer) -> Inference:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rayserve_platform.settings.model import Settings
 
@@ -66,8 +66,9 @@ class Limits(Settings):
 class Ingress(Settings):
     """The deployment that clients talk to."""
 
-    protocols: tuple[Literal["openai"], ...] = ("openai",)
-    """Wire APIs that this ingress speaks."""
+    protocols: tuple[Literal["openai", "caikit"], ...] = ("openai",)
+    """Wire APIs that this ingress speaks. A path that several of them have (`/health`, `/docs`) is
+    the first one's."""
     limits: Limits = Limits()
     num_cpus: float = Field(default=0.5, ge=0)
     """CPU cores reserved for a replica of a separate ingress."""
@@ -81,11 +82,17 @@ class Ingress(Settings):
     """Any option of a Serve deployment, under Serve's own name (`num_replicas`,
     `autoscaling_config`, `max_ongoing_requests`, …). Applies to a separate ingress."""
 
+    @field_validator("protocols")
+    @classmethod
+    def _speaks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one")
+        return value
+
 
 class App(Settings):
-    """What every application of one model has."""
+    """What every application that hosts an engine has."""
 
-    model: Model
     topology: Literal["separate", "colocated", "runtime"] = "separate"
     """`separate`: ingress deployment → handle → runtime deployment; for LLMs on GPUs, whose
     ingress scales on CPUs by itself. `colocated`: the engine lives in the ingress replica, no hop;
@@ -96,6 +103,19 @@ class App(Settings):
     """Any option of the Serve deployment that hosts the engine, under Serve's own name
     (`num_replicas`, `autoscaling_config`, `max_ongoing_requests`, `max_queued_requests`, …)."""
     ingress: Ingress = Ingress()
+
+    def listed_models(self) -> tuple[Model, ...]:
+        """Return the models that the settings name; an engine may find more in a directory."""
+        return ()
+
+
+class ModelApp(App):
+    """What every application of one model has."""
+
+    model: Model
+
+    def listed_models(self) -> tuple[Model, ...]:
+        return (self.model,)
 
 
 class Gateway(Settings):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rayserve_platform.settings.app import App
+from rayserve_platform.settings.app import ModelApp
 from rayserve_platform.settings.model import Settings
 
 
@@ -21,7 +21,7 @@ class FakeEngine(Settings):
     """Prompt + new tokens; words count as tokens."""
     dimension: int = Field(default=8, ge=1)
     """Length of its embeddings."""
-    tasks: tuple[Literal["generate", "embed"], ...] = ("generate", "embed")
+    tasks: tuple[Literal["generate", "embed", "score"], ...] = ("generate", "embed", "score")
     """What it offers."""
     fail_after_tokens: int | None = Field(default=None, ge=0)
     """Raise an unexpected error after this many tokens of each request."""
@@ -29,7 +29,7 @@ class FakeEngine(Settings):
     """Answer every request as an engine with a full queue does."""
 
 
-class FakeApp(App):
+class FakeApp(ModelApp):
     """Args of `deployments.fake:app`."""
 
     fake: FakeEngine = FakeEngine()

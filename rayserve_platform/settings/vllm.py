@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from rayserve_platform.settings.app import App
+from rayserve_platform.settings.app import ModelApp
 from rayserve_platform.settings.model import Settings, unknown_key
 
 ENGINE_SOURCES = (("engine/arg_utils.py", ("EngineArgs", "AsyncEngineArgs")),)
@@ -183,7 +183,7 @@ class Lora(Settings):
     """What `/v1/models` names as its parent."""
 
 
-class VLLMApp(App):
+class VLLMApp(ModelApp):
     """Args of `deployments.vllm:app`."""
 
     engine: dict[str, Any] = Field(default_factory=dict)

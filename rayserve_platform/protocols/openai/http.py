@@ -47,13 +47,21 @@ class OpenAIHttp:
         self._has_metrics = metrics
         self._elsewhere = engine_elsewhere
 
-    def error(self, error: PlatformError, request_id: str) -> tuple[int, bytes]:
+    def claims(self, path: str) -> bool:
+        """Every path that some route of the allow-list has, whatever the method."""
+        route, _, allowed = match("", path)
+        return route is not None or bool(allowed)
+
+    def error(
+        self, error: PlatformError, request_id: str
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         """Render an error.
 
         What a runtime cannot do is the caller's to change: 400, not 501, which stock clients retry.
         """
         status = 400 if error.code is Code.UNIMPLEMENTED else status_of(error)
-        return status, orjson.dumps(error_object(error, request_id))
+        body = orjson.dumps(error_object(error, request_id))
+        return status, [(b"content-type", b"application/json")], body
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request."""

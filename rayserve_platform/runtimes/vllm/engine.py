@@ -94,7 +94,7 @@ class VLLMRuntime(PartialRuntime):
             if self._engine is not None:
                 await asyncio.to_thread(self._engine.shutdown, timeout=5)
 
-    async def describe(self) -> ModelCard:
+    async def describe(self) -> tuple[ModelCard, ...]:
         """Return the card of the loaded model, with the adapters that are loaded now."""
         config = self._engine.model_config
         models = self._server.state.openai_serving_models
@@ -104,7 +104,7 @@ class VLLMRuntime(PartialRuntime):
         )
         tokenizer = self._engine.renderer.tokenizer
         template = self._settings.chat_template or getattr(tokenizer, "chat_template", None)
-        return ModelCard(
+        card = ModelCard(
             id=self._settings.model.id,
             aliases=self._settings.model.aliases,
             root=self._settings.model.source or "",
@@ -117,6 +117,7 @@ class VLLMRuntime(PartialRuntime):
             native=self._server.routes,
             engine_version=self._version,
         )
+        return (card,)
 
     async def check_health(self) -> None:
         """Raise when the engine's process has died."""

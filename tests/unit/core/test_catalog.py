@@ -22,17 +22,18 @@ class Described(PartialRuntime):
             aliases=aliases,
             adapters=tuple(Adapter(name=a, root=f"/lora/{a}") for a in adapters),
         )
+        self.more: tuple[ModelCard, ...] = ()
         self.asked = 0
         self.failure: Exception | None = None
         self.gate: asyncio.Event | None = None
 
-    async def describe(self) -> ModelCard:
+    async def describe(self) -> tuple[ModelCard, ...]:
         self.asked += 1
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:
             raise self.failure
-        return self.card
+        return (self.card, *self.more)
 
     async def check_health(self) -> None:
         """Always well."""
@@ -188,6 +189,29 @@ async def test_a_name_that_a_model_which_is_down_may_have_is_unavailable_not_unk
     with pytest.raises(PlatformError) as caught:
         await Catalog([("ill", ill), ("well", Described("well"))]).resolve("perhaps")
     assert caught.value.code is Code.UNAVAILABLE
+
+
+async def test_one_runtime_may_serve_several_models():
+    runtime = Described("a")
+    runtime.more = (replace(runtime.card, id="b", aliases=("bee",)),)
+    catalog = Catalog([runtime])
+    assert (await catalog.resolve("bee")).card.id == "b"
+    assert [served.card.id for served in await catalog.served()] == ["a", "b"]
+    with pytest.raises(PlatformError) as caught:
+        await catalog.resolve(None)
+    assert "a, b" in caught.value.message
+
+
+async def test_a_broken_model_is_described_but_not_served():
+    runtime = Described("a")
+    runtime.more = (replace(runtime.card, id="b", problem="no config.yml"),)
+    catalog = Catalog([runtime])
+    assert [served.card.id for served in await catalog.described()] == ["a", "b"]
+    assert [served.card.id for served in await catalog.served()] == ["a"]
+    with pytest.raises(PlatformError) as caught:
+        await catalog.resolve("b")
+    assert caught.value.code is Code.UNAVAILABLE
+    assert "config.yml" not in caught.value.message
 
 
 def test_the_runtimes_are_kept_in_order():

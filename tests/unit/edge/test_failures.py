@@ -110,7 +110,7 @@ async def test_an_engine_that_does_not_answer_its_health_check_is_unavailable(
 
 
 async def test_a_websocket_is_closed_as_a_policy_violation(make_fake):
-    edge = HttpEdge(OpenAIHttp(Catalog([make_fake()]), engine_elsewhere=True), Ingress())
+    edge = HttpEdge([OpenAIHttp(Catalog([make_fake()]), engine_elsewhere=True)], Ingress())
     sent: list = []
 
     async def receive():
@@ -200,7 +200,8 @@ async def test_a_protocol_that_fails_after_its_first_byte_ends_the_connection(
             raise PlatformError(Code.UNAVAILABLE, SECRET)
 
         async def describe(self):
-            return replace(await super().describe(), native=frozenset({"POST /v1/messages"}))
+            (card,) = await super().describe()
+            return (replace(card, native=frozenset({"POST /v1/messages"})),)
 
     server = await serve_http(Cut(make_fake()._settings))
     with pytest.raises(httpx.RemoteProtocolError):

@@ -116,7 +116,7 @@ async def test_tokens_are_characters_with_their_places(make_fake):
 
 
 async def test_its_card_is_what_its_settings_say(make_fake):
-    card = await make_fake(
+    (card,) = await make_fake(
         id="m", aliases=("n",), max_model_len=9, dimension=3, tasks=("embed",)
     ).describe()
     assert (card.id, card.aliases, card.root, card.runtime) == ("m", ("n",), "m", "fake")

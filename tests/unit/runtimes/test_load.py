@@ -17,7 +17,8 @@ async def test_an_engine_is_made_by_its_short_name_or_its_own(name):
     engine = load(name, SETTINGS, None)
     assert isinstance(engine, FakeRuntime)
     await engine.start()
-    assert (await engine.describe()).id == "m"
+    (card,) = await engine.describe()
+    assert card.id == "m"
     await engine.stop()
 
 

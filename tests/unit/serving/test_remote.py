@@ -74,7 +74,7 @@ async def refusal(awaitable) -> PlatformError:
 
 
 async def test_an_application_that_is_not_deployed_is_unavailable_until_it_is():
-    handles = [RayServeException("Application 'a' does not exist."), Handle(CARD)]
+    handles = [RayServeException("Application 'a' does not exist."), Handle((CARD,))]
 
     def make():
         made = handles.pop(0)
@@ -85,7 +85,7 @@ async def test_an_application_that_is_not_deployed_is_unavailable_until_it_is():
     runtime = RemoteRuntime(make)
     error = await refusal(runtime.describe())
     assert (error.code, error.retry_after_s) == (Code.UNAVAILABLE, 5)
-    assert await runtime.describe() == CARD
+    assert await runtime.describe() == (CARD,)
 
 
 @pytest.mark.parametrize(

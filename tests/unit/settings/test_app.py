@@ -44,6 +44,7 @@ def test_an_accelerator_type_needs_a_gpu():
         (Limits, {"retry_after_s": 0}),
         (Limits, {"max_body_mib": 0}),
         (Ingress, {"protocols": ["soap"]}),
+        (Ingress, {"protocols": []}),
         (Ingress, {"num_cpus": -1}),
         (Model, {"id": ""}),
         (Model, {"id": "x" * 257}),

@@ -76,8 +76,8 @@ def test_every_problem_has_a_line_with_its_place_and_no_link():
     content = {"model": {"id": ""}, "fake": {"token_s": -1, "dimension": "x"}, "topology": "ring"}
     lines = problems(FakeApp, content)
     assert [line.split(":")[0] for line in lines] == [
-        "model.id",
         "topology",
+        "model.id",
         "fake.token_s",
         "fake.dimension",
     ]

@@ -48,9 +48,9 @@ class ScriptedNative(FakeRuntime):
         super().__init__(*args)
         self.calls: list[Call] = []
 
-    async def describe(self) -> ModelCard:
-        card = await super().describe()
-        return replace(card, native=self.routes, adapters=self.adapters, runtime="native")
+    async def describe(self) -> tuple[ModelCard, ...]:
+        (card,) = await super().describe()
+        return (replace(card, native=self.routes, adapters=self.adapters, runtime="native"),)
 
     async def native(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()

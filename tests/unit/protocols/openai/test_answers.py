@@ -213,7 +213,8 @@ async def test_what_the_model_cannot_do_is_400_by_name(serve_http, make_fake, pa
 async def test_a_model_without_a_chat_template_says_what_is_missing(serve_http, make_fake):
     class Plain(FakeRuntime):
         async def describe(self):
-            return replace(await super().describe(), chat=False)
+            (card,) = await super().describe()
+            return (replace(card, chat=False),)
 
     server = await serve_http(Plain(make_fake()._settings))
     response = await server.client.post("/v1/chat/completions", json={"messages": MESSAGES})

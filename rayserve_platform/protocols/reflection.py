@@ -1,0 +1,45 @@
+"""`grpc.reflection.v1.ServerReflection`: what services there are, for clients without proto files.
+
+Serve answers version 1alpha of this service by itself (`grpc_options.enable_reflection`), but not
+version 1, which newer clients try first. The messages of both are the same on the wire, so
+grpcio-reflection's servicer answers for version 1 as well.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from rayserve_platform.core.errors import PlatformError
+from rayserve_platform.edge.rpc import STATUS, Call, Stream, Unary
+from rayserve_platform.pb import reflection_pb2 as v1
+
+
+class ReflectionRpc:
+    """Answers for the services given by their full names, and for itself."""
+
+    name = "reflection"
+    services = ("grpc.reflection.v1.ServerReflection",)
+    exempt = True
+
+    def __init__(self, services: Sequence[str]) -> None:
+        names = sorted({*services, *self.services, reflection.SERVICE_NAME})
+        self._servicer = reflection.ReflectionServicer(names)
+        self.unary: dict[str, Unary] = {}
+        self.streams: dict[str, Stream] = {"ServerReflectionInfo": self._info}
+
+    def error(self, error: PlatformError) -> tuple[grpc.StatusCode, str]:
+        """Return the plain status."""
+        return STATUS[error.code], error.message
+
+    async def _info(self, call: Call) -> AsyncIterator[Any]:
+        """Answer each request of the stream in turn."""
+        async for request in call.request:
+            older = reflection_pb2.ServerReflectionRequest.FromString(request.SerializeToString())
+            # Descriptors are looked up in memory; the servicer takes and makes iterators.
+            (answer,) = await asyncio.to_thread(
+                lambda older=older: list(self._servicer.ServerReflectionInfo(iter([older]), None))
+            )
+            yield v1.ServerReflectionResponse.FromString(answer.SerializeToString())

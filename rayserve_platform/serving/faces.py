@@ -1,0 +1,41 @@
+"""The wire APIs an ingress can speak, by the name that its settings give them."""
+
+from collections.abc import Callable
+
+from rayserve_platform.core.catalog import Catalog
+from rayserve_platform.edge.http import HttpProtocol
+from rayserve_platform.edge.rpc import RpcProtocol
+from rayserve_platform.protocols.health import HealthRpc
+from rayserve_platform.protocols.openai.http import OpenAIHttp
+from rayserve_platform.protocols.reflection import ReflectionRpc
+from rayserve_platform.settings.app import Ingress
+
+UNARY = ("Check",)
+STREAMS = ("Watch", "ServerReflectionInfo")
+"""The names of all RPCs, whichever protocols an ingress speaks: Serve must find a method for each
+that its gRPC servers know."""
+
+RPCS: dict[str, Callable[[Catalog], RpcProtocol]] = {}
+
+
+def http_protocols(
+    settings: Ingress, catalog: Catalog, *, engine_elsewhere: bool
+) -> list[HttpProtocol]:
+    """Make the HTTP faces of an ingress, in the order of its settings."""
+    makers: dict[str, Callable[[], HttpProtocol]] = {
+        "openai": lambda: OpenAIHttp(
+            catalog,
+            engine_elsewhere=engine_elsewhere,
+            docs=settings.docs,
+            metrics=settings.metrics,
+        ),
+    }
+    return [makers[name]() for name in settings.protocols if name in makers]
+
+
+def rpc_protocols(settings: Ingress, catalog: Catalog) -> list[RpcProtocol]:
+    """Make the gRPC faces of an ingress: health and reflection always."""
+    faces: list[RpcProtocol] = [HealthRpc(catalog)]
+    faces += [RPCS[name](catalog) for name in settings.protocols if name in RPCS]
+    services = [service for face in faces for service in face.services]
+    return [*faces, ReflectionRpc(services)]
