@@ -72,21 +72,26 @@ Stream = Callable[[Call], AsyncIterator[Any]]
 
 
 class RpcProtocol(Protocol):
-    """A wire API over gRPC, as the edge sees it.
-
-    Args:
-        services: full names of its services.
-        unary: by RPC name, what answers with one message.
-        streams: by RPC name, what answers with a stream.
-        exempt: whether its calls are answered whatever the load, and leave no line in the access
-            log: probes.
-    """
+    """A wire API over gRPC, as the edge sees it."""
 
     name: str
-    services: tuple[str, ...]
-    unary: Mapping[str, Unary]
-    streams: Mapping[str, Stream]
     exempt: bool
+    """Whether its calls are answered whatever the load, and leave no line in the access log."""
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The full names of its services."""
+        ...
+
+    @property
+    def unary(self) -> Mapping[str, Unary]:
+        """What answers with one message, by RPC name."""
+        ...
+
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        """What answers with a stream, by RPC name."""
+        ...
 
     def error(self, error: PlatformError) -> tuple[grpc.StatusCode, str]:
         """Return status and details of an error in the protocol's own words."""

@@ -5,9 +5,8 @@ version 1, which newer clients try first. The messages of both are the same on t
 grpcio-reflection's servicer answers for version 1 as well.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
@@ -38,8 +37,7 @@ class ReflectionRpc:
         """Answer each request of the stream in turn."""
         async for request in call.request:
             older = reflection_pb2.ServerReflectionRequest.FromString(request.SerializeToString())
-            # Descriptors are looked up in memory; the servicer takes and makes iterators.
-            (answer,) = await asyncio.to_thread(
-                lambda older=older: list(self._servicer.ServerReflectionInfo(iter([older]), None))
-            )
+            # The servicer takes and makes iterators, looks descriptors up in memory, and has no
+            # use for a context.
+            (answer,) = self._servicer.ServerReflectionInfo(iter([older]), cast("Any", None))
             yield v1.ServerReflectionResponse.FromString(answer.SerializeToString())
