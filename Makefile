@@ -75,9 +75,9 @@ bench: env ## measure ours and the peers in one run
 lock: ## resolve requirements/*.lock anew from pyproject.toml; newest versions: ARGS=--upgrade
 	@$(MAKE) uv
 	@echo "lock: resolving requirements/cpu.lock"
-	@$(LOCK) $(ARGS) --extra cpu --extra quickstart --output-file $(REQ)/cpu.lock
+	@$(LOCK) $(ARGS) --extra cpu --extra caikit --extra quickstart --output-file $(REQ)/cpu.lock
 	@echo "lock: resolving requirements/dev.lock"
-	@$(LOCK) $(ARGS) --constraint $(REQ)/cpu.lock --extra cpu --extra quickstart --extra bench \
+	@$(LOCK) $(ARGS) --constraint $(REQ)/cpu.lock --extra cpu --extra caikit --extra quickstart --extra bench \
 		--extra dev --output-file $(REQ)/dev.lock
 
 clean: ## remove the environment and everything generated
