@@ -13,6 +13,7 @@ from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.messages import Chunk, Generate, Task
 from rayserve_platform.core.stream import Coalescer
 from rayserve_platform.edge.http import Exchange
+from rayserve_platform.protocols.openai import scoring
 from rayserve_platform.protocols.openai.render import (
     EventWriter,
     Style,
@@ -27,6 +28,8 @@ from rayserve_platform.protocols.openai.schema import (
     CompletionBody,
     DetokenizeBody,
     EmbeddingBody,
+    RerankBody,
+    ScoreBody,
     StreamOptions,
     TokenizeBody,
 )
@@ -208,6 +211,20 @@ async def embeddings(exchange: Exchange, served: Served, body: Body) -> None:
     await exchange.json(200, embedding_list(found, _name(served, body), as_base64=as_base64))
 
 
+async def score(exchange: Exchange, served: Served, body: Body) -> None:
+    """`POST /v1/score`."""
+    assert isinstance(body, ScoreBody)
+    _need(served, Task.SCORE, "scoring")
+    await exchange.json(200, await scoring.score(served, body, exchange.request_id))
+
+
+async def rerank(exchange: Exchange, served: Served, body: Body) -> None:
+    """`POST /v1/rerank`."""
+    assert isinstance(body, RerankBody)
+    _need(served, Task.SCORE, "reranking")
+    await exchange.json(200, await scoring.rerank(served, body, exchange.request_id))
+
+
 async def tokenize(exchange: Exchange, served: Served, body: Body) -> None:
     """`POST /tokenize`."""
     assert isinstance(body, TokenizeBody)
@@ -228,6 +245,8 @@ ANSWERS: dict[str, Callable[[Exchange, Served, Body], Awaitable[None]]] = {
     "chat": chat,
     "completion": completion,
     "embeddings": embeddings,
+    "score": score,
+    "rerank": rerank,
     "tokenize": tokenize,
     "detokenize": detokenize,
 }

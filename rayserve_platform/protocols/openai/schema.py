@@ -139,6 +139,26 @@ class EmbeddingBody(Body):
     truncate_prompt_tokens: Annotated[int, Field(ge=1)] | None = None
 
 
+class ScoreBody(Body):
+    """`POST /v1/score`, as vLLM's server defines it, for texts."""
+
+    text_1: str | list[str] | None = None
+    text_2: str | list[str] | None = None
+    queries: str | list[str] | None = None
+    documents: str | list[str] | None = None
+    items: str | list[str] | None = None
+    truncate_prompt_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class RerankBody(Body):
+    """`POST /v1/rerank`, as vLLM's server defines it, for texts."""
+
+    query: str
+    documents: str | list[str]
+    top_n: Annotated[int, Field(ge=0)] = 0
+    truncate_prompt_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
 class TokenizeBody(Body):
     """`POST /tokenize`, as vLLM's server defines it: a prompt or messages."""
 
@@ -160,6 +180,8 @@ BODIES: dict[str, type[Body]] = {
     "chat": ChatBody,
     "completion": CompletionBody,
     "embeddings": EmbeddingBody,
+    "score": ScoreBody,
+    "rerank": RerankBody,
     "tokenize": TokenizeBody,
     "detokenize": DetokenizeBody,
 }

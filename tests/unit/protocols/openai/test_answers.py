@@ -201,7 +201,12 @@ async def test_version_is_the_engines_or_ours(serve_http):
 )
 async def test_what_the_model_cannot_do_is_400_by_name(serve_http, make_fake, path, tasks, what):
     server = await serve_http(make_fake(tasks=tasks))
-    needed = {"chat completions": {"messages": MESSAGES}, "completions": {"prompt": "a"}}
+    needed = {
+        "chat completions": {"messages": MESSAGES},
+        "completions": {"prompt": "a"},
+        "scoring": {"text_1": "a", "text_2": "b"},
+        "reranking": {"query": "a", "documents": ["b"]},
+    }
     body = needed.get(what, {"input": "a"})
     response = await server.client.post(path, json=body)
     assert response.status_code == 400

@@ -15,6 +15,8 @@ WHOLE: dict[str, dict[str, Any]] = {
     "chat": {"messages": MESSAGES},
     "completion": {"prompt": "hi"},
     "embeddings": {"input": "hi"},
+    "score": {"text_1": "hi", "text_2": "ho"},
+    "rerank": {"query": "hi", "documents": ["ho"]},
     "tokenize": {"prompt": "hi"},
     "detokenize": {"tokens": [1]},
 }
