@@ -1,21 +1,20 @@
 """`rayserve run`: a Serve config in the foreground, on this machine."""
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
+
+from rayserve_platform.cli import announce
 
 DRAIN_VARIABLE = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
 FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
@@ -213,7 +212,7 @@ def _wait(found: Any, content: dict[str, Any], timeout: float, stop: threading.E
                 f"Loading {', '.join(waiting) or 'routes'} … {time.monotonic() - began:.0f} s"
             )
             if not waiting:
-                pending = [app for app in pending if not _answers(content, app)]
+                pending = [app for app in pending if not announce.answers(_base(content, app))]
                 if not pending:
                     return True
             if stop.wait(1):
@@ -234,33 +233,20 @@ def _log_folder() -> str:
     )
 
 
-def _answers(content: dict[str, Any], app: dict[str, Any]) -> bool:
+def _base(content: dict[str, Any], app: dict[str, Any]) -> str:
+    """Return the URL of an application, as a client on this machine reaches it."""
     host, port = _address(content)
-    prefix = (app.get("route_prefix") or "/").rstrip("/")
-    try:
-        # Not through the environment's proxy: this is a server on this machine.
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(f"http://{host}:{port}{prefix}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
+    return f"http://{host}:{port}{(app.get('route_prefix') or '/').rstrip('/')}"
 
 
 def _announce(found: Any, content: dict[str, Any]) -> None:
     """Print where the models are, and a request that works."""
-    host, port = _address(content)
     click.echo()
     for app in found.routed.values():
-        base = f"http://{host}:{port}{(app.get('route_prefix') or '/').rstrip('/')}"
         args = found.args.get(app["name"])
-        models = list(getattr(args, "models", {})) or [args.model.id if args else "MODEL"]
-        body = {
-            "model": models[0],
-            "messages": [{"role": "user", "content": "What is the capital of France?"}],
-        }
-        click.secho(f"{', '.join(models)} is ready: {base}/v1 (docs: {base}/docs)", bold=True)
-        click.echo(f"\n  curl {base}/v1/chat/completions -H 'Content-Type: application/json' \\")
-        click.echo(f"    -d '{json.dumps(body)}'\n")
+        protocols = args.ingress.protocols if args is not None else ()
+        for line in announce.lines(_base(content, app), protocols):
+            click.echo(line)
     grpc_port = _grpc_port(content)
     if grpc_port:
-        click.echo(f"gRPC: {host}:{grpc_port}.  Ctrl-C stops.")
+        click.echo(f"gRPC: {_address(content)[0]}:{grpc_port}.  Ctrl-C stops.")
