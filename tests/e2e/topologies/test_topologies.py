@@ -143,7 +143,7 @@ async def test_a_client_that_leaves_is_not_served_on(platform: Any, topology: st
             line = next(
                 line
                 for line in metrics.splitlines()
-                if line.startswith("rayserve_requests_in_progress")
+                if line.startswith('rayserve_requests_in_progress{protocol="openai"}')
             )
             # The request for the metrics is the one in progress.
             if float(line.split()[-1]) <= 1:
