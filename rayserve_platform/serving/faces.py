@@ -5,17 +5,25 @@ from collections.abc import Callable
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.edge.http import HttpProtocol
 from rayserve_platform.edge.rpc import RpcProtocol
+from rayserve_platform.protocols.caikit.http import CaikitHttp
+from rayserve_platform.protocols.caikit.rpc import CaikitRpc
+from rayserve_platform.protocols.caikit.tasks import STREAMED_TEXT_GENERATION, TASKS
 from rayserve_platform.protocols.health import HealthRpc
 from rayserve_platform.protocols.openai.http import OpenAIHttp
 from rayserve_platform.protocols.reflection import ReflectionRpc
 from rayserve_platform.settings.app import Ingress
 
-UNARY = ("Check",)
-STREAMS = ("Watch", "ServerReflectionInfo")
+UNARY = (
+    "Check",
+    *(task.rpc for task in TASKS if task is not STREAMED_TEXT_GENERATION),
+    "GetModelsInfo",
+    "GetRuntimeInfo",
+)
+STREAMS = ("Watch", "ServerReflectionInfo", STREAMED_TEXT_GENERATION.rpc)
 """The names of all RPCs, whichever protocols an ingress speaks: Serve must find a method for each
 that its gRPC servers know."""
 
-RPCS: dict[str, Callable[[Catalog], RpcProtocol]] = {}
+RPCS: dict[str, Callable[[Catalog], RpcProtocol]] = {"caikit": CaikitRpc}
 
 
 def http_protocols(
@@ -29,8 +37,9 @@ def http_protocols(
             docs=settings.docs,
             metrics=settings.metrics,
         ),
+        "caikit": lambda: CaikitHttp(catalog, docs=settings.docs),
     }
-    return [makers[name]() for name in settings.protocols if name in makers]
+    return [makers[name]() for name in settings.protocols]
 
 
 def rpc_protocols(settings: Ingress, catalog: Catalog) -> list[RpcProtocol]:

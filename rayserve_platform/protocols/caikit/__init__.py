@@ -1,0 +1,1 @@
+"""Caikit's REST and gRPC APIs, as its standalone runtime speaks them."""
