@@ -26,18 +26,23 @@ else
 TORCH := --torch-backend cpu
 endif
 
+# The environment of the real Caikit runtime; current when it holds a stamp of the same kind.
+CAIKIT := .bench/caikit
+CAIKIT_STAMP := $(CAIKIT)/.made-from-$(shell cat $(REQ)/caikit-peer.txt $(REQ)/uv.txt 2>/dev/null | sha256sum | cut -c 1-16)
+
 # On a terminal uv shows its own progress.
-UV_ARGS := --python $(BIN)/python $(shell [ -t 2 ] || echo --quiet)
+QUIET := $(shell [ -t 2 ] || echo --quiet)
+UV_ARGS := --python $(BIN)/python $(QUIET)
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --python-version 3.11 \
 	--python-platform x86_64-manylinux_2_28 --override $(REQ)/overrides.txt \
 	--no-annotate --no-emit-find-links --no-emit-index-url \
 	--custom-compile-command "make lock" $(TORCH)
 
-.PHONY: help env run test lint format protos bench lock clean uv venv
+.PHONY: help env run test lint format protos bench caikit-peer lock clean uv venv
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
 env: $(STAMP) ## build the Python environment in .venv, or bring it up to date
 	@:
@@ -69,8 +74,11 @@ protos: env ## generate rayserve_platform/pb anew from protos/
 	@printf '"""Generated from protos/ by `make protos`; never edited."""\n' \
 		> rayserve_platform/pb/__init__.py
 
-bench: env ## measure ours and the peers in one run
+bench: env caikit-peer ## measure ours and the peers in one run
 	@$(BIN)/rayserve bench suite $(ARGS)
+
+caikit-peer: $(CAIKIT_STAMP) ## build the environment of the real Caikit runtime, a peer of the bench
+	@:
 
 lock: ## resolve requirements/*.lock anew from pyproject.toml; newest versions: ARGS=--upgrade
 	@$(MAKE) uv
@@ -81,7 +89,7 @@ lock: ## resolve requirements/*.lock anew from pyproject.toml; newest versions: 
 		--extra dev --output-file $(REQ)/dev.lock
 
 clean: ## remove the environment and everything generated
-	rm -rf $(VENV) .ci/venv build dist *.egg-info .coverage htmlcov
+	rm -rf $(VENV) .bench .ci/venv build dist *.egg-info .coverage htmlcov
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
@@ -100,6 +108,14 @@ $(STAMP): | $(SOURCES)
 	@rm $(VENV)/.incomplete
 	@touch $@
 	@echo "env: ready in $(VENV)"
+
+# The stamp is written last; what an interrupted build left is replaced as a whole.
+$(CAIKIT_STAMP): $(REQ)/caikit-peer.txt | env
+	@echo "caikit-peer: installing the $$(grep -c == $<) packages of $<"
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(CAIKIT)
+	@$(BIN)/uv pip install --python $(CAIKIT)/bin/python $(QUIET) --no-deps $(TORCH) -r $<
+	@touch $@
+	@echo "caikit-peer: ready in $(CAIKIT)"
 
 uv:
 	@if [ -e $(VENV)/.incomplete ]; then \

@@ -25,6 +25,12 @@ _OVERHEAD = (
     Column(metric="requests_per_s", heading="requests/s"),
     Column(metric="events_per_s", heading="streamed chunks/s"),
 )
+_CAIKIT = (
+    Column(metric="texts_per_s", heading="texts/s"),
+    Column(metric="latency_p50_s", heading="request latency p50, ms", factor=1000),
+    Column(metric="latency_p99_s", heading="request latency p99, ms", factor=1000),
+)
+_PARTS = {"llm": _LLM, "overhead": _OVERHEAD, "caikit": _CAIKIT}
 _LOAD = (
     Column(metric="requests_per_s", heading="requests/s"),
     Column(metric="output_tokens_per_s", heading="output tokens/s"),
@@ -43,7 +49,7 @@ def draw_load(loads: Sequence[LoadResult], title: str, path: Path) -> None:
 def draw_suite(outcomes: Sequence[Outcome], path: Path) -> None:
     """Draw all servers side by side, one chart per metric, to a PNG file."""
     panels: list[tuple[Column, Series]] = []
-    for part, columns in (("llm", _LLM), ("overhead", _OVERHEAD)):
+    for part, columns in _PARTS.items():
         series = [(known.name, known.loads) for known in outcomes if known.part == part]
         panels += [(column, series) for column in columns]
     _draw(panels, path)
@@ -55,7 +61,8 @@ def _draw(panels: Sequence[tuple[Column, Series]], path: Path) -> None:
     drawn = [(column, series) for column, series in panels if _labels(column, series)]
     if not drawn:
         return
-    figure = Figure(figsize=(9, 3.4 * len(drawn)), layout="constrained")
+    bars = max(len(_labels(column, series)) * len(series) for column, series in drawn)
+    figure = Figure(figsize=(max(9.0, bars * 0.4), 3.4 * len(drawn)), layout="constrained")
     axes = figure.subplots(len(drawn), 1, squeeze=False)
     for axis, (column, series) in zip(axes[:, 0], drawn, strict=True):
         _draw_panel(axis, column, series)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from time import perf_counter
 
 import aiohttp
@@ -17,24 +19,28 @@ _JSON = {"Content-Type": "application/json"}
 _MODELS_TIMEOUT_S = 30.0
 
 
-def open_session(call: Call) -> aiohttp.ClientSession:
-    """Return a keep-alive session without a limit of connections; the caller closes it."""
-    return aiohttp.ClientSession(
+@asynccontextmanager
+async def http_exchange(
+    call: Call,
+) -> AsyncIterator[Callable[[int, float], Awaitable[Sample]]]:
+    """Yield what sends request number i, reads its whole answer and measures it from a moment on.
+
+    The moment (perf_counter) is when the request was due. Connections are kept alive and as many
+    as needed. Never raises for a failed request: the sample says `timeout`, `connect`,
+    `disconnect`, `http_<status>`, `stream_error` (in-band), `truncated` (no `[DONE]`) or
+    `bad_answer`.
+    """
+    async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
         headers={**_JSON, **call.headers},
         timeout=aiohttp.ClientTimeout(total=call.timeout_s),
-    )
+    ) as session:
+        yield partial(_answer, session, call)
 
 
-async def exchange(
+async def _answer(
     session: aiohttp.ClientSession, call: Call, index: int, started_s: float
 ) -> Sample:
-    """Send request number `index` and read its whole answer.
-
-    Times count from `started_s` (perf_counter), the moment the request was due. Never raises for
-    a failed request: the sample says `timeout`, `connect`, `disconnect`, `http_<status>`,
-    `stream_error` (in-band), `truncated` (no `[DONE]`) or `bad_answer`.
-    """
     try:
         return await _exchange(session, call, index, started_s)
     except TimeoutError:

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from rayserve_platform.bench.calls import Call
 from rayserve_platform.bench.errors import BenchError
-from rayserve_platform.bench.exchange import exchange, open_session
+from rayserve_platform.bench.exchange import http_exchange
+from rayserve_platform.bench.rpc import RpcCall, rpc_exchange
 from rayserve_platform.bench.samples import RunResult, Sample, summarise
 
 T = TypeVar("T")
@@ -62,15 +63,15 @@ class Open:
 Shape = Closed | Open
 
 
-async def run_load(call: Call, shape: Shape, *, tick: Tick | None = None) -> RunResult:
+async def run_load(call: Call | RpcCall, shape: Shape, *, tick: Tick | None = None) -> RunResult:
     """Run the load once on fresh connections and sum it up; `tick` is called after each request.
 
     Cancellation aborts the requests in flight.
     """
-    async with open_session(call) as session:
+    async with rpc_exchange(call) if isinstance(call, RpcCall) else http_exchange(call) as exchange:
 
         async def send(index: int, started_s: float) -> Sample:
-            sample = await exchange(session, call, index, started_s)
+            sample = await exchange(index, started_s)
             if tick is not None:
                 tick()
             return sample
@@ -79,7 +80,11 @@ async def run_load(call: Call, shape: Shape, *, tick: Tick | None = None) -> Run
         samples = await (_closed(send, shape) if isinstance(shape, Closed) else _open(send, shape))
         elapsed_s, cpu_s = perf_counter() - started_s, process_time() - cpu_s
     return summarise(
-        samples, load=shape.label, elapsed_s=elapsed_s, client_cpu=cpu_s / max(elapsed_s, 1e-9)
+        samples,
+        load=shape.label,
+        driver="grpc.aio" if isinstance(call, RpcCall) else "aiohttp",
+        elapsed_s=elapsed_s,
+        client_cpu=cpu_s / max(elapsed_s, 1e-9),
     )
 
 

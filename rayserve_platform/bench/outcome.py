@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from rayserve_platform.bench.processes import ProcessMemory
 from rayserve_platform.bench.quantiles import ratio
-from rayserve_platform.bench.samples import LoadResult, RunResult
+from rayserve_platform.bench.samples import METRICS, LoadResult, RunResult
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,19 +62,34 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One server under one load: medians, and medians divided by the reference server's."""
+    """One server under one load: medians, and medians divided by the reference server's.
+
+    `of_ceiling` is the share of the texts per second that the model does without a server.
+    """
 
     server: str
     reference: str
     result: LoadResult
     medians: Mapping[str, float | None]
     ratios: Mapping[str, float | None]
+    of_ceiling: float | None
+
+    def as_json(self) -> dict[str, object]:
+        """Return a JSON object of the comparison; what is unknown is left out."""
+        return {
+            "server": self.server,
+            "reference": self.reference,
+            "load": self.result.load,
+            "medians": _known(self.medians),
+            "ratios": _known(self.ratios),
+            **_known({"of_ceiling": self.of_ceiling}),
+        }
 
 
 def rows(outcomes: Sequence[Outcome], part: str, metrics: Sequence[str]) -> Iterator[Row]:
     """Yield the rows of a part, load by load, servers in their order.
 
-    A ratio is None where the reference was not measured in the same suite.
+    A ratio is None where the reference, or the ceiling, was not measured in the same suite.
     """
     chosen = [outcome for outcome in outcomes if outcome.part == part]
     by_name = {outcome.name: outcome for outcome in chosen}
@@ -94,4 +109,24 @@ def rows(outcomes: Sequence[Outcome], part: str, metrics: Sequence[str]) -> Iter
                 ratios={
                     metric: ratio(medians[metric], theirs.median(metric)) for metric in metrics
                 },
+                of_ceiling=_share(result, chosen),
             )
+
+
+def _share(result: LoadResult, outcomes: Sequence[Outcome]) -> float | None:
+    """Return a load's texts per second divided by those of its ceiling, whoever measured that."""
+    for outcome in outcomes:
+        if result.ceiling in outcome.runs:
+            highest = outcome.load(result.ceiling).median("texts_per_s")
+            return ratio(result.median("texts_per_s"), highest)
+    return None
+
+
+def comparisons(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
+    """Return the rows of every part as JSON objects, with every metric."""
+    parts = dict.fromkeys(outcome.part for outcome in outcomes)
+    return [row.as_json() for part in parts for row in rows(outcomes, part, METRICS)]
+
+
+def _known(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}

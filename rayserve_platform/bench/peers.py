@@ -7,82 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
 
-Part = Literal["llm", "overhead"]
-# What the overhead part posts: to a bare app's own paths, or to an OpenAI server.
-Wire = Literal["openai", "bare"]
+from rayserve_platform.bench.embedding import MODEL_ID
+from rayserve_platform.bench.peer import Part, Peer, Wire
 
 VLLM = "vllm"
+CAIKIT = "caikit"
 STREAMED_CHUNKS = 128
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFlags:
-    """The engine settings every LLM peer gets, so that only the server around it differs."""
-
-    dtype: str = "float32"
-    enforce_eager: bool = True
-    max_model_len: int = 2048
-    kv_cache_gib: int = 1
-
-    def arguments(self) -> tuple[str, ...]:
-        """Return them as arguments of vLLM's own server."""
-        eager = ("--enforce-eager",) if self.enforce_eager else ()
-        return ("--dtype", self.dtype, *eager, "--max-model-len", str(self.max_model_len))
-
-    def engine_kwargs(self) -> str:
-        """Return them as a JSON object of vLLM engine arguments."""
-        return json.dumps(
-            {
-                "dtype": self.dtype,
-                "enforce_eager": self.enforce_eager,
-                "max_model_len": self.max_model_len,
-            }
-        )
-
-    def environment(self) -> dict[str, str]:
-        """Return what vLLM reads from the environment only."""
-        return {"VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib), "HF_HUB_OFFLINE": "1"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """One server: `command` may hold {python} {port} {grpc_port} {model} {name} {config}.
-
-    `{engine_kwargs}` becomes a JSON object; `{model_flags}` stands alone and becomes several
-    arguments. `ready_path` answers 200 to GET once the server is up. `reference` is the peer its
-    results are divided by. `config` is a file of the configs' folder; `without` names the settings
-    of Ray's data plane to take out of it.
-    """
-
-    name: str
-    about: str
-    part: Part
-    command: tuple[str, ...]
-    reference: str
-    ready_path: str = "/v1/models"
-    wire: Wire = "openai"
-    environment: Mapping[str, str] = field(default_factory=dict)
-    config: str | None = None
-    without: tuple[str, ...] = ()
-
-    @property
-    def needs_model(self) -> bool:
-        """Whether the command names the model directory."""
-        return "{model}" in self.command
-
-    def argv(self, values: Mapping[str, str], flags: ModelFlags) -> list[str]:
-        """Return the command with its placeholders filled in."""
-        argv: list[str] = []
-        for word in self.command:
-            if word == "{model_flags}":
-                argv += flags.arguments()
-            else:
-                argv.append(word.format_map({**values, "engine_kwargs": flags.engine_kwargs()}))
-        return argv
-
 
 _VLLM_COMMAND = (
     "{python}", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}",
@@ -91,6 +22,16 @@ _VLLM_COMMAND = (
 _RAY_LLM_COMMAND = (
     "{python}", "-m", "rayserve_platform.bench.ray_llm_peer", "--model", "{model}",
     "--name", "{name}", "--port", "{port}", "--engine-kwargs", "{engine_kwargs}",
+)  # fmt: skip
+_CAIKIT_COMMAND = (
+    # Isolated: what this environment says of Python's paths is not for that one.
+    "{caikit}/bin/python", "-I", "{scripts}/caikit_peer.py", "--source", "{embedder}",
+    "--models", "{caikit}-models", "--name", MODEL_ID, "--config", "{out}/caikit.yml",
+    "--http-port", "{port}", "--grpc-port", "{grpc_port}", "--metrics-port", "{metrics_port}",
+)  # fmt: skip
+_MODEL_COMMAND = (
+    "{python}", "-m", "rayserve_platform.bench.model_peer", "--model", "{embedder}",
+    "--port", "{port}",
 )  # fmt: skip
 _BARE_COMMAND = ("{python}", "-m", "rayserve_platform.bench.bare_peer", "--port", "{port}")
 
@@ -103,13 +44,14 @@ def _ours(
     config: str,
     reference: str,
     without: tuple[str, ...] = (),
+    wire: Wire = "openai",
 ) -> Peer:
     command = ("{python}", "-m", "rayserve_platform.cli", "run", "{config}",
                "--http-port", "{port}", "--grpc-port", "{grpc_port}",
                "--no-dashboard")  # fmt: skip
     return Peer(
         name=name, about=about, part=part, command=command, reference=reference, config=config,
-        without=without,
+        without=without, wire=wire,
     )  # fmt: skip
 
 
@@ -202,6 +144,40 @@ PEERS: tuple[Peer, ...] = (
         "this platform, fake engine behind a handle hop",
         config="fake-separate.yaml",
         reference="bare-hop",
+    ),
+    Peer(
+        name=CAIKIT,
+        about="the real Caikit runtime",
+        part="caikit",
+        command=_CAIKIT_COMMAND,
+        reference=CAIKIT,
+        ready_path="/health",
+        wire="caikit",
+    ),
+    _ours(
+        "ours-caikit",
+        "this platform, model in the ingress replica",
+        "caikit",
+        config="caikit.yaml",
+        reference=CAIKIT,
+        wire="caikit",
+    ),
+    _ours(
+        "ours-caikit-separate",
+        "this platform, ingress and model in two deployments",
+        "caikit",
+        config="caikit-separate.yaml",
+        reference=CAIKIT,
+        wire="caikit",
+    ),
+    Peer(
+        name="in-process",
+        about="the model on OpenVINO, without a server",
+        part="caikit",
+        command=_MODEL_COMMAND,
+        reference=CAIKIT,
+        ready_path="/",
+        wire="model",
     ),
 )
 

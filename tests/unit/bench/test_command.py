@@ -96,6 +96,22 @@ def test_suite_lists_its_servers():
     ]  # fmt: skip
 
 
+def test_suite_lists_the_servers_of_the_caikit_part():
+    done = run("suite", "--list", "--part", "caikit")
+    assert [line.split()[0] for line in done.output.splitlines()] == [
+        "caikit", "ours-caikit", "ours-caikit-separate", "in-process",
+    ]  # fmt: skip
+
+
+def test_suite_says_how_to_build_what_the_caikit_part_needs(tmp_path: Path):
+    (tmp_path / "config.json").write_text("{}")
+    done = run("suite", "--only", "caikit", "--embedder", str(tmp_path),
+               "--caikit-env", str(tmp_path), "--out", str(tmp_path / "out"))  # fmt: skip
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1].endswith("build it with: make caikit-peer")
+    assert not (tmp_path / "out").exists()
+
+
 def test_suite_refuses_what_it_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     assert "unknown server nobody" in run("suite", "--only", "nobody").output

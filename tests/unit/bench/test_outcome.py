@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rayserve_platform.bench.outcome import Outcome, rows
+from rayserve_platform.bench.outcome import Outcome, comparisons, rows
 from rayserve_platform.bench.processes import ProcessMemory
 from rayserve_platform.bench.samples import (
     LoadResult,
@@ -72,7 +72,7 @@ def test_samples_sum_up_to_rates_and_percentiles():
                tokens_from="chunks"),
         Sample(latency_s=9.0, error="timeout"),
     ]  # fmt: skip
-    result = summarise(samples, load="c=1", elapsed_s=4.0, client_cpu=0.1)
+    result = summarise(samples, load="c=1", driver="aiohttp", elapsed_s=4.0, client_cpu=0.1)
     assert (result.succeeded, dict(result.errors), result.tokens_from) == (
         2,
         {"timeout": 1},
@@ -93,6 +93,31 @@ def test_loads_as_json_hold_runs_and_spreads_of_what_was_measured():
     found = LoadResult(load="c=1", runs=(run(10.0), run(20.0, errors={"timeout": 2}))).as_json()
     assert found["errors"] == {"timeout": 2}
     assert found["spread"] == {"output_tokens_per_s": {"median": 15.0, "low": 10.0, "high": 20.0}}
+
+
+def test_share_of_the_bare_model_is_shown_where_it_was_measured():
+    def embedding(texts_per_s: float, load: str, ceiling: str) -> RunResult:
+        return run(None, load=load, texts_per_s=texts_per_s, ceiling=ceiling)
+
+    ours = outcome("ours", embedding(90.0, "c=1", "batch"), part="caikit", reference="real")
+    real = outcome("real", embedding(30.0, "c=1", "batch"), part="caikit", reference="real")
+    bare = outcome("bare", embedding(120.0, "batch", "batch"), part="caikit", reference="real")
+    shares = {row.server: row.of_ceiling for row in rows([real, ours, bare], "caikit", [])}
+    assert shares == {"real": 0.25, "ours": 0.75, "bare": 1.0}
+    text = text_of(suite_tables([real, ours, bare]))
+    assert "0.75" in text
+    assert "90 (3.00)" in text
+    alone = text_of(suite_tables([real, ours]))
+    assert "in process" not in alone
+    assert "in process" in text
+
+
+def test_comparisons_leave_out_what_nobody_measured():
+    found = comparisons([outcome("vllm", run(10.0)), outcome("ours", run(5.0))])
+    assert found[1] == {
+        "server": "ours", "reference": "vllm", "load": "c=1",
+        "medians": {"output_tokens_per_s": 5.0}, "ratios": {"output_tokens_per_s": 0.5},
+    }  # fmt: skip
 
 
 def test_suite_tables_show_ratios_memory_and_failures():

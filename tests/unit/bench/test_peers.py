@@ -5,13 +5,8 @@ import pytest
 
 from rayserve_platform.bench.bare_peer import EVENTS, Work, asgi_app
 from rayserve_platform.bench.cluster import cluster_environment
-from rayserve_platform.bench.peers import (
-    PEERS,
-    STREAMED_CHUNKS,
-    ModelFlags,
-    stream_request,
-    unary_request,
-)
+from rayserve_platform.bench.peer import ModelFlags
+from rayserve_platform.bench.peers import PEERS, STREAMED_CHUNKS, stream_request, unary_request
 
 VALUES = {
     "python": "py",
@@ -20,6 +15,11 @@ VALUES = {
     "model": "/m",
     "name": "n",
     "config": "cfg/separate.yaml",
+    "metrics_port": "83",
+    "out": "results",
+    "embedder": "/e",
+    "caikit": "env",
+    "scripts": "/here",
 }
 BY_NAME = {peer.name: peer for peer in PEERS}
 
@@ -44,6 +44,13 @@ def test_ours_are_run_by_the_command_line_with_a_config():
         "py", "-m", "rayserve_platform.cli", "run", "cfg/separate.yaml",
         "--http-port", "81", "--grpc-port", "82", "--no-dashboard",
     ]  # fmt: skip
+
+
+def test_caikit_runs_in_its_own_environment_and_finds_nothing_of_ours():
+    argv = BY_NAME["caikit"].argv(VALUES, ModelFlags())
+    assert argv[:3] == ["env/bin/python", "-I", "/here/caikit_peer.py"]
+    assert argv[argv.index("--models") + 1] == "env-models"
+    assert argv[argv.index("--config") + 1] == "results/caikit.yml"
 
 
 def test_every_peer_is_compared_with_a_peer_of_its_part():

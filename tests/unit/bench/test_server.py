@@ -54,6 +54,7 @@ def command(tmp_path: Path, script: str, *arguments: str, ready_s: float = 30.0)
         argv=[sys.executable, "-c", script, str(port), *arguments],
         environment=environment({"COLOUR": "red"}),
         port=port,
+        grpc_port=free_port(),
         ready_path="/ready",
         log=tmp_path / "tiny.log",
         ready_s=ready_s,
@@ -93,7 +94,7 @@ def test_server_that_is_never_ready_is_given_up_and_ended(tmp_path: Path):
 
 def test_command_that_does_not_exist_is_a_clear_error(tmp_path: Path):
     missing = ServerCommand(
-        name="tiny", argv=["/no/such/program"], environment={}, port=1, ready_path="/",
+        name="tiny", argv=["/no/such/program"], environment={}, port=1, grpc_port=2, ready_path="/",
         log=tmp_path / "log",
     )  # fmt: skip
     with pytest.raises(BenchError, match="tiny can't be started"):

@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 from rayserve_platform.bench.errors import BenchError
-from rayserve_platform.bench.peers import PEERS, Peer
-from rayserve_platform.bench.suite import SuitePlan, _config, choose, part_named, run_suite
+from rayserve_platform.bench.peer import Peer
+from rayserve_platform.bench.peers import PEERS
+from rayserve_platform.bench.suite import _config, run_suite
+from rayserve_platform.bench.suite_plan import SuitePlan, choose, part_named
 
 # An OpenAI-compatible server in the standard library: one connection per request.
 OPENAI = """
@@ -103,7 +105,7 @@ def test_choice_is_by_name_and_part():
 
 def test_missing_model_is_refused_before_anything_starts(tmp_path: Path):
     vllm = choose(["vllm"], None)
-    with pytest.raises(BenchError, match="need --model DIR"):
+    with pytest.raises(BenchError, match="need a Hugging Face model: --model DIR"):
         run_suite(SuitePlan(peers=vllm, out=tmp_path), print)
     with pytest.raises(BenchError, match=r"has no config\.json"):
         run_suite(SuitePlan(peers=vllm, out=tmp_path, model=tmp_path), print)

@@ -1,0 +1,105 @@
+"""An embedding model on OpenVINO in a process of its own, without any server: the ceiling.
+
+`python -m rayserve_platform.bench.model_peer --model DIR --port PORT` compiles the
+sentence-transformers model (mean pooling, normalised) of DIR in float32. POST /BATCH/SECONDS embeds
+sentences for so long, so many at once, one call after the other, and answers with the texts and the
+seconds of each call; no HTTP is in the measured time. Any GET answers 200.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.server
+import json
+from collections.abc import Sequence
+from itertools import count
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from rayserve_platform.bench.sentences import sentences
+
+HOST = "127.0.0.1"
+_SENTENCES = 1024
+# What the tokenizer's own config says is the most that the model takes; Caikit has the same.
+_MAX_TOKENS = 256
+
+
+class Model:
+    """The model, compiled, and its tokenizer."""
+
+    def __init__(self, folder: str) -> None:
+        import openvino
+        from transformers import AutoModel, AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        # Two lengths, so that the conversion fixes none.
+        example = self._tokenizer(["one", "two words"], padding=True, return_tensors="pt")
+        converted = openvino.convert_model(
+            AutoModel.from_pretrained(folder).eval(), example_input=dict(example)
+        )
+        self._compiled = openvino.compile_model(
+            converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Return a unit vector for each text: float32 [texts, dimensions]."""
+        tokens = self._tokenizer(
+            list(texts), padding=True, truncation=True, max_length=_MAX_TOKENS, return_tensors="np"
+        )
+        hidden = self._compiled(dict(tokens))[0]
+        mask = tokens["attention_mask"][..., None].astype(np.float32)
+        mean = (hidden * mask).sum(axis=1) / mask.sum(axis=1)
+        vectors: np.ndarray[Any, np.dtype[np.float32]]
+        vectors = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+        return vectors
+
+    def run(self, batch: int, seconds: float) -> dict[str, object]:
+        """Embed batch after batch until the time is over."""
+        texts = sentences(_SENTENCES)
+        latencies_s: list[float] = []
+        began_s = perf_counter()
+        for number in count():
+            first = number * batch % _SENTENCES
+            called_s = perf_counter()
+            self.embed(texts[first : first + batch])
+            ended_s = perf_counter()
+            latencies_s.append(ended_s - called_s)
+            if ended_s - began_s >= seconds:
+                break
+        return {"elapsed_s": perf_counter() - began_s, "latencies_s": latencies_s}
+
+
+def main() -> None:
+    """Compile the model and do runs until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="sentence-transformers directory")
+    parser.add_argument("--port", required=True, type=int, help="HTTP port on the loopback")
+    arguments = parser.parse_args()
+    serve(Model(arguments.model), arguments.port)
+
+
+def serve(model: Model, port: int) -> None:
+    """Answer on the port, one request at a time."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._send({})
+
+        def do_POST(self) -> None:
+            _, batch, seconds = self.path.split("/")
+            self._send(model.run(int(batch), float(seconds)))
+
+        def _send(self, answer: dict[str, object]) -> None:
+            body = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    http.server.HTTPServer((HOST, port), Answer).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

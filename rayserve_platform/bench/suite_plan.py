@@ -1,0 +1,122 @@
+"""What a suite measures: which servers, how often, with what load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rayserve_platform.bench.errors import BenchError
+from rayserve_platform.bench.peer import ModelFlags, Part, Peer
+from rayserve_platform.bench.peers import PEERS
+from rayserve_platform.bench.prompts import BUILT_IN
+
+MODEL_NAME = "bench-model"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuitePlan:
+    """What to measure.
+
+    `per_client` requests are sent by each of `concurrency` clients in a run of the LLM part, so a
+    run has the same number of waves at every concurrency; `seconds` is the length of a run of the
+    overhead and the Caikit part. `embedder` is the directory of the Caikit part's model, `caikit`
+    the folder of the environment that Caikit runs in. `ready_s` is the deadline for a server's
+    start, up to its first answer.
+    """
+
+    peers: tuple[Peer, ...]
+    out: Path
+    model: Path | None = None
+    embedder: Path | None = None
+    caikit: Path = Path(".bench/caikit")
+    configs: Path = Path("configs/bench")
+    runs: int = 3
+    rounds: int = 1
+    concurrency: tuple[int, ...] = (1, 8, 16)
+    per_client: int = 4
+    max_tokens: int = 64
+    seconds: int = 5
+    ready_s: float = 300.0
+    timeout_s: float = 300.0
+    use_wrk: bool = True
+    prompts: tuple[str, ...] = BUILT_IN
+    flags: ModelFlags = field(default_factory=ModelFlags)
+
+    def settings(self) -> dict[str, object]:
+        """Return what results depend on, as a JSON object."""
+        return {
+            "servers": [peer.name for peer in self.peers],
+            "flags": asdict(self.flags),
+            "runs": self.runs,
+            "rounds": self.rounds,
+            "concurrency": self.concurrency,
+            "requests_per_client": self.per_client,
+            "max_tokens": self.max_tokens,
+            "prompts": len(self.prompts),
+            "seconds": self.seconds,
+        }
+
+    def check(self) -> None:
+        """Refuse what would fail only after minutes.
+
+        Raises:
+            BenchError: a model directory, Caikit's environment or a config file is missing.
+        """
+        if self.need("model"):
+            _check_model("--model", self.model, "the LLM servers need a Hugging Face model")
+        if self.need("embedder"):
+            _check_model("--embedder", self.embedder, "the Caikit part needs an embedding model")
+        if self.need("caikit") and not (self.caikit / "bin/python").exists():
+            raise BenchError(
+                f"no environment of Caikit's in {self.caikit}; build it with: make caikit-peer"
+            )
+        missing = [
+            str(self.configs / peer.config)
+            for peer in self.peers
+            if peer.config and not (self.configs / peer.config).is_file()
+        ]
+        if missing:
+            raise BenchError(
+                f"config files not found: {', '.join(missing)}; run from the repository's root, "
+                "or give their folder with --configs"
+            )
+
+    def need(self, placeholder: str) -> bool:
+        """Whether the command of any server has the placeholder of that name."""
+        return any(peer.needs(placeholder) for peer in self.peers)
+
+
+def _check_model(option: str, folder: Path | None, need: str) -> None:
+    if folder is None:
+        raise BenchError(f"{need}: {option} DIR")
+    if not (folder / "config.json").is_file():
+        raise BenchError(f"{option} {folder} has no config.json: not a model directory")
+
+
+def part_named(name: str) -> Part | None:
+    """Return the part of that name, None for `all`."""
+    match name:
+        case "llm" | "overhead" | "caikit":
+            return name
+        case _:
+            return None
+
+
+def choose(names: Sequence[str], part: Part | None) -> tuple[Peer, ...]:
+    """Return the named peers (all, when none is named) of the part (of all, when None).
+
+    Raises:
+        BenchError: an unknown name, or nothing left.
+    """
+    known = {peer.name for peer in PEERS}
+    if unknown := [name for name in names if name not in known]:
+        raise BenchError(f"unknown server {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    chosen = tuple(
+        peer
+        for peer in PEERS
+        if (not names or peer.name in names) and (part is None or peer.part == part)
+    )
+    if not chosen:
+        raise BenchError(f"none of {', '.join(names)} is in part {part}")
+    return chosen
