@@ -32,6 +32,24 @@ def free_port() -> int:
         return port
 
 
+def readme_lines(section: str) -> list[str]:
+    """Return the curl and grpcurl blocks of a section of the README (a `###` heading)."""
+    text = (ROOT / "README.md").read_text()
+    [found] = re.findall(
+        rf"^### {re.escape(section)}\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL
+    )
+    blocks = re.findall(r"^```bash\n(.*?)^```", found, re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if block.startswith(("curl", "grpcurl"))]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test with `readme_line` once for each line of the README's section it names."""
+    if "readme_line" in metafunc.fixturenames:
+        lines = readme_lines(metafunc.module.README_SECTION)
+        assert lines, f"the README has no lines under {metafunc.module.README_SECTION!r}"
+        metafunc.parametrize("readme_line", lines, ids=range(len(lines)))
+
+
 class Platform:
     """One running platform.
 
@@ -90,6 +108,24 @@ class Platform:
     def session(self) -> Path:
         """Ray's session directory."""
         return self.folder / "ray/session_latest"
+
+    def run_line(self, command: str) -> str:
+        """Run a line of the README against this platform and return what it prints."""
+        command = command.replace("http://127.0.0.1:8000", self.url)
+        command = command.replace("127.0.0.1:9000", self.grpc)
+        if command.startswith("curl "):
+            command = command.replace("curl ", "curl -sS --fail-with-body ", 1)
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=ROOT,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def wait_ready(self) -> None:
         """Wait for the block that says where the models are."""

