@@ -1,0 +1,91 @@
+"""Stock clients, as they are: caikit-nlp-client and grpcurl."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contract.caikit.conftest import MODEL
+
+CLIENT = str(Path(__file__).with_name("client.py"))
+GRPCURL = (str(Path(sys.executable).with_name("grpcurl")), "-plaintext")
+SERVICE = "caikit.runtime.Nlp.NlpService"
+CANNOT = f"Model '{MODEL}' does not support the task '{{}}'. Its tasks: embedding,"
+
+
+async def ask(run, *args: str):
+    status, written = await run(sys.executable, CLIENT, *args, MODEL)
+    assert status == 0, written
+    return json.loads(written.splitlines()[-1])
+
+
+async def test_the_grpc_client_finds_its_messages_and_reads_why_a_model_cannot_generate(fake, run):
+    server = await fake()
+    got = await ask(run, "grpc", *server.target.split(":"))
+    parameters = got["parameters"]["result"]
+    assert parameters["max_new_tokens"] == "int64"
+    assert {"text", "stop_sequences", "seed", "include_stop_sequence"} <= parameters.keys()
+    for call, task in (
+        ("generate", "text-generation"),
+        ("stream", "server-streaming-text-generation"),
+    ):
+        assert CANNOT.format(task) in got[call]["text"]
+
+
+async def test_the_http_client_reads_parameters_and_why_a_model_cannot_generate(fake, run):
+    server = await fake()
+    got = await ask(run, "http", server.url)
+    parameters = got["parameters"]["result"]
+    assert parameters["max_new_tokens"] == "integer"
+    assert parameters["exponential_decay_length_penalty"] == {
+        "start_index": "integer",
+        "decay_factor": "number",
+    }
+    assert CANNOT.format("text-generation") in got["generate"]["text"]
+    # It takes six bytes off every line, so that no error but an event's can be read with it.
+    assert got["stream"]["error"] == "JSONDecodeError"
+
+
+async def test_grpcurl_embeds_without_proto_files(fake, run):
+    server = await fake()
+    status, written = await run(
+        *GRPCURL,
+        *("-d", '{"text": "first sentence"}', "-H", f"mm-model-id: {MODEL}"),
+        server.target,
+        f"{SERVICE}/EmbeddingTaskPredict",
+    )
+    assert status == 0, written
+    answer = json.loads(written)
+    assert len(answer["result"]["data_npfloat32sequence"]["values"]) == 8
+    assert answer["producer_id"] == {"name": "EmbeddingModule", "version": "0.0.1"}
+    assert answer["input_token_count"] == "14"
+
+
+async def test_grpcurl_lists_what_is_served_and_says_what_is_wrong(fake, run):
+    server = await fake()
+    _, listed = await run(*GRPCURL, server.target, "list")
+    assert {SERVICE, "caikit.runtime.info.InfoService"} <= set(listed.split())
+    _, described = await run(
+        *GRPCURL, server.target, "describe", "caikit.runtime.Nlp.RerankTaskRequest"
+    )
+    assert "repeated .google.protobuf.Struct documents = 2" in described
+    status, written = await run(
+        *GRPCURL, "-d", '{"text": "x"}', server.target, f"{SERVICE}/EmbeddingTaskPredict"
+    )
+    assert status != 0
+    assert "Code: InvalidArgument" in written
+    assert "Message: Missing required model ID" in written
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_both_versions_of_reflection_know_caikits_services(fake, run, version):
+    server = await fake()
+    status, written = await run(
+        *GRPCURL,
+        *("-d", f'{{"file_containing_symbol": "{SERVICE}"}}'),
+        server.target,
+        f"grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+    )
+    assert status == 0, written
+    assert len(json.loads(written)["file_descriptor_response"]["file_descriptor_proto"]) >= 1
