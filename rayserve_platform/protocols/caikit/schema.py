@@ -15,7 +15,7 @@ from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.protocols.caikit.tasks import TASKS, CaikitTask
 
 CONFIG = ConfigDict(extra="forbid", protected_namespaces=())
-LARGE_BYTES = 2**16
+LARGE_BYTES = 2**13
 """From here on a body's lists are checked up to their first fault only, and its unknown fields are
 counted first: pydantic notes every fault at fifty times the size of what it is about."""
 MAX_FIELDS = 64
