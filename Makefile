@@ -39,7 +39,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --python-version 3.11 \
 	--no-annotate --no-emit-find-links --no-emit-index-url \
 	--custom-compile-command "make lock" $(TORCH)
 
-.PHONY: help env run test lint format protos bench caikit-peer lock clean uv venv
+.PHONY: help env run test lint format protos bench caikit-peer lock clean packages uv venv
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -96,8 +96,12 @@ clean: ## remove the environment and everything generated
 # --- how the environment is made ----------------------------------------------------------------
 
 # A build that did not end leaves .incomplete behind and is started over from nothing, since
-# half-copied packages look installed.
+# half-copied packages look installed. Of several makes at once one builds, the others wait for it.
 $(STAMP): | $(SOURCES)
+	@mkdir -p $(dir $(VENV))
+	@exec 9> $(VENV).lock; flock 9; [ -e $@ ] || $(MAKE) packages
+
+packages:
 	@$(MAKE) uv
 	@touch $(VENV)/.incomplete
 	@rm -f $(VENV)/.made-from-*
@@ -106,16 +110,8 @@ $(STAMP): | $(SOURCES)
 	@echo "env: installing this project, editable"
 	@$(BIN)/uv pip install $(UV_ARGS) --no-deps --no-build-isolation --editable .
 	@rm $(VENV)/.incomplete
-	@touch $@
+	@touch $(STAMP)
 	@echo "env: ready in $(VENV)"
-
-# The stamp is written last; what an interrupted build left is replaced as a whole.
-$(CAIKIT_STAMP): $(REQ)/caikit-peer.txt | env
-	@echo "caikit-peer: installing the $$(grep -c == $<) packages of $<"
-	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(CAIKIT)
-	@$(BIN)/uv pip install --python $(CAIKIT)/bin/python $(QUIET) --no-deps $(TORCH) -r $<
-	@touch $@
-	@echo "caikit-peer: ready in $(CAIKIT)"
 
 uv:
 	@if [ -e $(VENV)/.incomplete ]; then \
