@@ -75,6 +75,48 @@ class InputTooLong(PlatformError):
         return (_rebuild_too_long, (self.limit, self.field, self.indexes))
 
 
+class PromptTooLong(PlatformError):
+    """A prompt that leaves the model no room for the new tokens it must have.
+
+    Args:
+        limit: the model's length in tokens, prompt and new tokens together.
+        token_count: the prompt's tokens, after truncation.
+        min_new_tokens: what the request demands; 0 where any number will do.
+    """
+
+    def __init__(self, *, limit: int, token_count: int, min_new_tokens: int = 0) -> None:
+        demanded = f" and {min_new_tokens} new tokens are demanded" if min_new_tokens else ""
+        super().__init__(
+            Code.INVALID_ARGUMENT,
+            f"This model's maximum context length is {limit} tokens, "
+            f"but the prompt has {token_count}{demanded}.",
+            param="prompt",
+        )
+        self.limit = limit
+        self.token_count = token_count
+        self.min_new_tokens = min_new_tokens
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_prompt, (self.limit, self.token_count, self.min_new_tokens))
+
+
+def check_room(*, limit: int, token_count: int, min_new_tokens: int) -> int:
+    """Return how many new tokens fit behind a prompt.
+
+    Raises:
+        PromptTooLong: when there is no room for one, or for the least that is demanded.
+    """
+    if token_count >= limit:
+        raise PromptTooLong(limit=limit, token_count=token_count)
+    if token_count + min_new_tokens > limit:
+        raise PromptTooLong(limit=limit, token_count=token_count, min_new_tokens=min_new_tokens)
+    return limit - token_count
+
+
+def _rebuild_prompt(limit: int, token_count: int, min_new_tokens: int) -> PromptTooLong:
+    return PromptTooLong(limit=limit, token_count=token_count, min_new_tokens=min_new_tokens)
+
+
 def _rebuild_too_long(limit: int, field: str, indexes: tuple[int, ...]) -> InputTooLong:
     return InputTooLong(limit=limit, field=field, indexes=indexes)
 

@@ -60,6 +60,9 @@ class Details:
     ranks: bool = False
     top_n_tokens: int = 0
     """Alternatives reported at each position, besides the chosen token."""
+    input_token_details: bool = True
+    """Whether `logprobs`, `ranks` and `top_n_tokens` are meant for the input tokens too: an engine
+    has to compute the whole prompt anew for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +105,12 @@ class Generate:
         model: the served name, as resolved by the catalog.
         n: how many independent continuations; chunks carry their `index`.
         stream: False asks for one chunk a continuation, sent when it is complete.
-        truncate_prompt_tokens: keep only the last N prompt tokens.
+        truncate_prompt_tokens: keep only the last N prompt tokens; where the tokenizer has put a
+            beginning-of-text token in front, that one and the last N-1.
         add_special_tokens: let the tokenizer add its beginning-of-text token (text prompts).
         skip_special_tokens: leave special tokens out of the text.
-        adapter: id of a LoRA adapter.
+        adapter: a LoRA adapter: the name of one that is loaded, or the path of one below the
+            runtime's directory of adapters.
         priority: lower is served earlier, where the engine schedules by priority.
         request_id: for logs and the engine's own records; need not be unique.
     """
@@ -165,11 +170,17 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptInfo:
-    """The prompt as the model saw it: its token count, and text and tokens where asked for."""
+    """The prompt as the model saw it: its token count, and its tokens where asked for.
+
+    Args:
+        text: the prompt before any truncation, where asked for.
+        queued_s: how long it waited for its turn in the engine, where the engine tells.
+    """
 
     token_count: int
     text: str | None = None
     tokens: tuple[Token, ...] = ()
+    queued_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,12 +301,18 @@ class Inference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokenize:
-    """Split a prompt into tokens."""
+    """Split a prompt into tokens.
+
+    Args:
+        truncate_tokens: keep the last N tokens, a beginning-of-text token no more than others.
+        adapter: id of a LoRA adapter whose tokens are meant; it must exist.
+    """
 
     model: str
     prompt: str | Chat
     add_special_tokens: bool = True
     truncate_tokens: int | None = None
+    adapter: str | None = None
     request_id: str = ""
 
 
@@ -348,6 +365,7 @@ class ModelCard:
         runtime: the kind of runtime, for messages and status.
         max_model_len: prompt + new tokens; None where the notion does not apply.
         chat: whether the model has a chat template.
+        encoder_decoder: whether the prompt is read by an encoder, and the text begins anew.
         created: Unix seconds.
         size_bytes: size of its files; 0 where it is not known.
         problem: why it cannot be served, where it could not be loaded; then nothing else of the
@@ -364,6 +382,7 @@ class ModelCard:
     max_model_len: int | None = None
     adapters: tuple[Adapter, ...] = ()
     chat: bool = False
+    encoder_decoder: bool = False
     dimension: int | None = None
     created: int = 0
     size_bytes: int = 0

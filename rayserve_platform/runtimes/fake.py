@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rayserve_platform.core.errors import Code, InputTooLong, PlatformError
+from rayserve_platform.core.errors import Code, InputTooLong, PlatformError, check_room
 from rayserve_platform.core.messages import (
     Chat,
     Chunk,
@@ -36,6 +36,7 @@ from rayserve_platform.core.messages import (
 from rayserve_platform.core.metrics import MetricTypes
 from rayserve_platform.core.runtime import PartialRuntime
 from rayserve_platform.core.stream import join
+from rayserve_platform.formats.adapter import no_store, not_retrieved
 from rayserve_platform.settings.fake import FakeApp
 
 SENTENCE = "the quick brown fox jumps over the lazy dog. "
@@ -87,19 +88,17 @@ class FakeRuntime(PartialRuntime):
         """Write `SENTENCE` from a place that the prompt and the seed decide."""
         self._admit(Task.GENERATE, "generate text")
         self._note(request)
+        self._find(request.adapter)
         if request.guided is not None:
             raise self._refused("decode with a guide")
         prompt = _render(request.prompt)
         if request.truncate_prompt_tokens is not None:
             prompt = prompt[-request.truncate_prompt_tokens :]
-        room = self._fake.max_model_len - len(prompt)
-        if room <= 0:
-            raise PlatformError(
-                Code.INVALID_ARGUMENT,
-                f"This model's maximum context length is {self._fake.max_model_len} tokens, "
-                f"but the prompt has {len(prompt)}.",
-                param="prompt",
-            )
+        room = check_room(
+            limit=self._fake.max_model_len,
+            token_count=len(prompt),
+            min_new_tokens=request.stopping.min_new_tokens,
+        )
         self.running += 1
         try:
             for index in range(request.n):
@@ -176,6 +175,7 @@ class FakeRuntime(PartialRuntime):
     async def tokenize(self, request: Tokenize) -> Tokens:
         """Split into characters."""
         self._note(request)
+        self._find(request.adapter)
         text = _render(request.prompt)
         if request.truncate_tokens is not None:
             text = text[-request.truncate_tokens :]
@@ -189,6 +189,13 @@ class FakeRuntime(PartialRuntime):
         """Join characters."""
         self._note(request)
         return _render(request.ids)
+
+    def _find(self, adapter: str | None) -> None:
+        if adapter is None or adapter in self._fake.adapters:
+            return
+        if not self._fake.adapters:
+            raise no_store()
+        raise not_retrieved(adapter, "directory does not exist")
 
     def _note(self, request: Generate | Embed | Score | Tokenize | Detokenize) -> None:
         """Keep the last requests, for tests of translation."""
@@ -245,7 +252,7 @@ class _Writer:
             prompt = PromptInfo(
                 token_count=len(self._prompt),
                 text=self._prompt if details.input_text else None,
-                tokens=_tokens(self._prompt, self._request) if details.input_tokens else (),
+                tokens=_prompt_tokens(self._prompt, self._request) if details.input_tokens else (),
             )
         return Chunk(
             index=self._index,
@@ -281,6 +288,12 @@ class _Writer:
         if rules.time_limit_s is not None and elapsed_s >= rules.time_limit_s:
             return Stop(reason=StopReason.TIME_LIMIT)
         return Stop(reason=self._reason) if count >= self.limit else None
+
+
+def _prompt_tokens(text: str, request: Generate) -> tuple[Token, ...]:
+    if request.details.input_token_details:
+        return _tokens(text, request)
+    return tuple(Token(id=ord(char), text=char) for char in text)
 
 
 def _tokens(text: str, request: Generate) -> tuple[Token, ...]:

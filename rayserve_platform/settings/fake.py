@@ -25,6 +25,8 @@ class FakeEngine(Settings):
     """What it offers."""
     fail_after_tokens: int | None = Field(default=None, ge=0)
     """Raise an unexpected error after this many tokens of each request."""
+    adapters: tuple[str, ...] = ()
+    """Names of the adapters it knows; they change nothing."""
     overloaded: bool = False
     """Answer every request as an engine with a full queue does."""
 
