@@ -199,6 +199,9 @@ class VLLMApp(ModelApp):
     """vLLM's reasoning parser (`qwen3`, `deepseek_r1`, …)."""
     lora: tuple[Lora, ...] = ()
     """LoRA adapters loaded at start."""
+    adapters_dir: str | None = None
+    """Local directory of further LoRA adapters: a request names one by its path below it, and it is
+    loaded when it is first named. Sizes are the engine's: `max_lora_rank`, `max_loras`."""
 
     @field_validator("engine")
     @classmethod
@@ -231,8 +234,9 @@ class VLLMApp(ModelApp):
                 f"engine.gpu_memory_utilization: {asked} is more than this replica's share of the "
                 f"GPU, placement.num_gpus {share}"
             )
-        if self.lora and self.engine.get("enable_lora") is False:
-            raise ValueError("lora: engine.enable_lora is false")
+        for name in ("lora", "adapters_dir"):
+            if getattr(self, name) and self.engine.get("enable_lora") is False:
+                raise ValueError(f"{name}: engine.enable_lora is false")
         return self
 
     @property

@@ -39,8 +39,9 @@ def server_values(settings: VLLMApp, model_dir: Path, *, cpu: bool) -> dict[str,
         values |= {"tool_call_parser": settings.tool_parser, "enable_auto_tool_choice": True}
     if settings.reasoning_parser is not None:
         values["reasoning_parser"] = settings.reasoning_parser
-    if settings.lora:
+    if settings.lora or settings.adapters_dir is not None:
         values["enable_lora"] = True
+    if settings.lora:
         values["lora_modules"] = [m.model_dump(exclude_none=True) for m in settings.lora]
     return values
 

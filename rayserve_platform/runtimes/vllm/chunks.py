@@ -24,6 +24,8 @@ class ChunkMaker:
     Args:
         clamped: whether `max_new_tokens` was lowered to what the model's length leaves room for.
         prompt_text: the prompt before any truncation.
+
+    `timed_out` is set by whoever aborts the request for its time limit.
     """
 
     def __init__(
@@ -41,20 +43,12 @@ class ChunkMaker:
         self._token_text = token_text
         self._prompt_text = prompt_text
         self._counts = [0] * request.n
-        self._ended: set[int] = set()
         self._prompt_sent = False
+        self.timed_out = False
 
     def chunks(self, output: RequestOutput) -> list[Chunk]:
         """Return one chunk for each continuation that this output moved on."""
         return [self._chunk(output, part) for part in output.outputs]
-
-    def unfinished(self) -> list[Chunk]:
-        """Return the last chunks of a request that ran out of time."""
-        return [
-            Chunk(index=i, generated_tokens=count, stop=Stop(reason=StopReason.TIME_LIMIT))
-            for i, count in enumerate(self._counts)
-            if i not in self._ended
-        ]
 
     def _chunk(self, output: RequestOutput, part: CompletionOutput) -> Chunk:
         first = self._counts[part.index] == 0
@@ -81,6 +75,7 @@ class ChunkMaker:
             token_count=len(ids),
             text=self._prompt_text if details.input_text else None,
             tokens=self._tokens(ids, output.prompt_logprobs) if details.input_tokens else (),
+            queued_s=_queued_s(output.metrics),
         )
 
     def _tokens(
@@ -112,18 +107,28 @@ class ChunkMaker:
         reason = part.finish_reason
         if reason is None:
             return None
-        self._ended.add(part.index)
         if reason == "length":
             return Stop(reason=self._limit)
         if reason == "stop":
             if isinstance(part.stop_reason, str):
                 return Stop(reason=StopReason.STOP_SEQUENCE, sequence=part.stop_reason)
-            if isinstance(part.stop_reason, int):
+            if part.stop_reason in self._request.stopping.stop_token_ids:
                 text = self._token_text(part.stop_reason)
                 return Stop(
                     reason=StopReason.STOP_SEQUENCE, sequence=text, token_id=part.stop_reason
                 )
+            # A model may have several end-of-text tokens.
             last = ids[-1] if ids else self._eos
             eos = self._token_text(last) if last is not None else None
             return Stop(reason=StopReason.EOS, sequence=eos, token_id=last)
-        return Stop(reason=StopReason.CANCELLED if reason == "abort" else StopReason.ERROR)
+        if reason != "abort":
+            return Stop(reason=StopReason.ERROR)
+        return Stop(reason=StopReason.TIME_LIMIT if self.timed_out else StopReason.CANCELLED)
+
+
+def _queued_s(stats: Any) -> float | None:
+    """Return how long a request waited to be scheduled; vLLM may keep no times."""
+    if stats is None or not stats.queued_ts or not stats.scheduled_ts:
+        return None
+    waited: float = stats.scheduled_ts - stats.queued_ts
+    return waited

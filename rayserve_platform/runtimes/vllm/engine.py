@@ -76,14 +76,15 @@ class VLLMRuntime(PartialRuntime):
 
     async def _open(self, args: argparse.Namespace) -> None:
         """Make what answers requests around the loaded engine."""
+        from rayserve_platform.runtimes.vllm.adapters import Adapters
         from rayserve_platform.runtimes.vllm.server import NativeServer
         from rayserve_platform.runtimes.vllm.verbs import Verbs
 
         self._tasks = await self._engine.get_supported_tasks()
         self._version = await asyncio.to_thread(_version)
         self._server = await NativeServer.create(self._engine, args, self._tasks)
-        adapters = self._server.state.openai_serving_models.lora_requests
-        self._verbs = Verbs(self._engine, args, adapters)
+        models = self._server.state.openai_serving_models
+        self._verbs = Verbs(self._engine, args, Adapters(models, self._settings.adapters_dir))
 
     async def stop(self) -> None:
         """End the engine's processes."""
@@ -186,10 +187,18 @@ def _load(args: argparse.Namespace, metrics: MetricTypes | None) -> Any:
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    from rayserve_platform.runtimes.vllm.logits import processors_for
     from rayserve_platform.runtimes.vllm.stats import stat_loggers
 
     engine_args = AsyncEngineArgs.from_cli_args(args)
     config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    # Only now is it known which of vLLM's model runners they have to fit.
+    own = processors_for(config)
+    if own:
+        config.model_config.logits_processors = [
+            *(config.model_config.logits_processors or ()),
+            *own,
+        ]
     return AsyncLLM.from_vllm_config(
         vllm_config=config,
         usage_context=UsageContext.OPENAI_API_SERVER,

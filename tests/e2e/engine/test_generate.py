@@ -1,5 +1,6 @@
 """The vocabulary's verbs on the real vLLM engine, held against transformers' own results."""
 
+import asyncio
 from contextlib import aclosing
 from typing import Any
 
@@ -152,9 +153,88 @@ async def test_stop_sequences_and_room(smollm2: Any) -> None:
         await _all(smollm2, Generate(model="smollm2", prompt=tuple([5] * 512)))
 
 
+async def test_held_back_text_is_not_lost_when_time_is_up(smollm2: Any) -> None:
+    """What may become a stop sequence is held back, but there is no more to come."""
+    stopping = Stopping(
+        max_new_tokens=400, ignore_eos=True, time_limit_s=1.0, stop_sequences=("z" * 200,)
+    )
+    details = Details(generated_tokens=True)
+    more = {"details": details, "stream": True, "skip_special_tokens": False}
+    chunks = await _all(smollm2, _request(stopping=stopping, **more))
+    ids = tuple(token.id for chunk in chunks for token in chunk.tokens)
+    assert chunks[-1].generated_tokens == len(ids)
+    text = await smollm2.detokenize(Detokenize(model="smollm2", ids=ids))
+    assert "".join(chunk.text for chunk in chunks) == text
+
+
+async def test_a_time_limit_shorter_than_the_first_token_still_tells_of_the_prompt(
+    smollm2: Any, expected: Any
+) -> None:
+    stopping = Stopping(max_new_tokens=400, ignore_eos=True, time_limit_s=0.001)
+    [chunk] = await _all(smollm2, _request(stopping=stopping))
+    assert chunk.stop is not None
+    assert chunk.stop.reason is StopReason.TIME_LIMIT
+    assert chunk.prompt is not None
+    assert chunk.prompt.token_count == len(expected["prompt"])
+    assert smollm2._engine.get_num_unfinished_requests() == 0
+
+
+@pytest.mark.parametrize(
+    ("sampling", "theirs"),
+    [
+        (
+            # The text would go on; from the third token on, each makes its end ten times likelier.
+            Sampling(temperature=0, length_penalty=(3, 10.0)),
+            {"do_sample": False, "exponential_decay_length_penalty": (3, 10.0)},
+        ),
+        (
+            # So small a mass leaves one token at each place: what is sampled is certain.
+            Sampling(temperature=0.7, typical_p=1e-6, top_k=30, top_p=0.9, seed=1),
+            {"do_sample": True, "temperature": 0.7, "typical_p": 1e-6, "top_k": 30, "top_p": 0.9},
+        ),
+    ],
+    ids=["length_penalty", "typical_p"],
+)
+async def test_what_vllm_lacks_equals_transformers(
+    smollm2: Any, sampling: Sampling, theirs: dict[str, Any]
+) -> None:
+    folder = resolve(SOURCE)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = tokenizer(PROMPT, return_tensors="pt").input_ids
+    with torch.no_grad():
+        done = model.generate(ids, max_new_tokens=24, **theirs)
+    expected = done[0, ids.shape[1] :].tolist()
+    details = Details(generated_tokens=True)
+    stopping = Stopping(max_new_tokens=24)
+    request = Generate(
+        model="smollm2", prompt=PROMPT, sampling=sampling, stopping=stopping, details=details
+    )
+    # Beside requests that ask for neither, which stay as they are.
+    [[other], [chunk]] = await asyncio.gather(
+        _all(smollm2, _request(details=details)), _all(smollm2, request)
+    )
+    assert [token.id for token in chunk.tokens] == expected
+    [alone] = await _all(smollm2, _request(details=details))
+    assert [token.id for token in other.tokens] == [token.id for token in alone.tokens]
+    [plain] = await _all(
+        smollm2,
+        Generate(model="smollm2", prompt=PROMPT, sampling=GREEDY, stopping=stopping),
+    )
+    assert plain.text != chunk.text
+
+
+async def test_offsets_are_of_characters(smollm2: Any) -> None:
+    text = "Hi café 日!"
+    tokens = await smollm2.tokenize(Tokenize(model="smollm2", prompt=text))
+    tokenizer = AutoTokenizer.from_pretrained(resolve(SOURCE))
+    expected = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    assert list(tokens.offsets) == [tuple(pair) for pair in expected]
+
+
 async def test_what_it_cannot_do_is_refused_by_name(smollm2: Any) -> None:
-    with pytest.raises(PlatformError, match="typical_p") as refused:
-        await _all(smollm2, Generate(model="m", prompt="x", sampling=Sampling(typical_p=0.5)))
-    assert refused.value.code is Code.UNIMPLEMENTED
-    with pytest.raises(PlatformError, match="embeddings"):
+    with pytest.raises(PlatformError, match="embeddings") as refused:
         await smollm2.embed(Embed(model="m", inputs=("x",)))
+    assert refused.value.code is Code.UNIMPLEMENTED
+    with pytest.raises(PlatformError, match="adapter store"):
+        await _all(smollm2, _request(adapter="poet"))

@@ -180,6 +180,8 @@ def test_each_of_several_parallel_workers_takes_one_whole_gpu(num_gpus):
 def test_adapters_need_lora_switched_on():
     adapter = {"name": "poet", "path": "/lora/poet"}
     assert problem(lora=[adapter], engine={"enable_lora": False}).endswith("enable_lora is false")
+    off = problem(adapters_dir="/lora", engine={"enable_lora": False})
+    assert off.endswith("adapters_dir: engine.enable_lora is false")
     assert app(lora=[adapter]).lora[0].name == "poet"
     for half in ({"name": "poet"}, {"path": "/p"}, {"name": "", "path": "/p"}):
         assert problem(lora=[half]).startswith("lora.0.")

@@ -92,6 +92,13 @@ def test_adapters_become_vllms_own_objects():
     ]
 
 
+def test_a_directory_of_adapters_switches_lora_on(values_of):
+    values = values_of(adapters_dir="/mnt/adapters")
+    assert values["enable_lora"] is True
+    assert "lora_modules" not in values
+    assert "enable_lora" not in values_of()
+
+
 def test_a_template_file_may_be_given(tmp_path):
     path = tmp_path / "chat.jinja"
     path.write_text(TEMPLATE)

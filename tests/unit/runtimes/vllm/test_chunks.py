@@ -3,6 +3,7 @@
 import pytest
 from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.v1.metrics.stats import RequestStateStats
 
 from rayserve_platform.core.messages import (
     Details,
@@ -10,6 +11,7 @@ from rayserve_platform.core.messages import (
     PromptInfo,
     Sampling,
     Stop,
+    Stopping,
     StopReason,
     Token,
 )
@@ -68,9 +70,14 @@ def test_the_end_by_a_stop_text_names_it():
 
 
 def test_the_end_by_a_stop_token_names_it_and_its_text():
-    assert stop_of(finish_reason="stop", stop_reason=42) == Stop(
-        reason=StopReason.STOP_SEQUENCE, sequence="<42>", token_id=42
-    )
+    making = maker(stopping=Stopping(stop_token_ids=(42,)))
+    (chunk,) = making.chunks(output(part(finish_reason="stop", stop_reason=42)))
+    assert chunk.stop == Stop(reason=StopReason.STOP_SEQUENCE, sequence="<42>", token_id=42)
+
+
+def test_a_further_end_of_text_token_of_the_model_is_no_stop_sequence():
+    found = stop_of(ids=(7, 42), finish_reason="stop", stop_reason=42)
+    assert found == Stop(reason=StopReason.EOS, sequence="<42>", token_id=42)
 
 
 def test_the_end_of_text_names_the_token_that_ended_it():
@@ -191,9 +198,30 @@ def test_the_first_token_of_a_prompt_has_no_logprob():
     ]
 
 
-def test_a_request_out_of_time_ends_every_continuation_with_its_count():
+def test_what_its_time_limit_ends_is_told_from_what_else_is_aborted():
     making = maker(n=2)
     making.chunks(output(part("ab", (1, 2))))
-    ended = making.unfinished()
-    assert [(c.index, c.text, c.generated_tokens) for c in ended] == [(0, "", 2), (1, "", 0)]
+    making.timed_out = True
+    parts = (part("c", (), finish_reason="abort"), part("", (), index=1, finish_reason="abort"))
+    ended = making.chunks(output(*parts))
+    assert [(c.index, c.text, c.generated_tokens) for c in ended] == [(0, "c", 2), (1, "", 0)]
     assert {c.stop for c in ended} == {Stop(reason=StopReason.TIME_LIMIT)}
+
+
+def test_what_ends_by_itself_as_time_runs_out_keeps_its_reason():
+    making = maker()
+    making.timed_out = True
+    (chunk,) = making.chunks(output(part(finish_reason="length")))
+    assert chunk.stop == Stop(reason=StopReason.MAX_TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("queued_ts", "scheduled_ts", "expected"), [(2.0, 5.5, 3.5), (0.0, 0.0, None), (2.0, 0.0, None)]
+)
+def test_the_time_in_the_queue_is_told_where_vllm_has_measured_it(
+    queued_ts, scheduled_ts, expected
+):
+    measured = output(part())
+    measured.metrics = RequestStateStats(queued_ts=queued_ts, scheduled_ts=scheduled_ts)
+    (chunk,) = maker().chunks(measured)
+    assert chunk.prompt == PromptInfo(token_count=3, queued_s=expected)

@@ -8,6 +8,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import Details, Generate, Guided, Sampling, Stopping
+from rayserve_platform.runtimes.vllm.logits import Length, Typical, length_of, typical_of
 from rayserve_platform.runtimes.vllm.params import to_sampling_params
 
 
@@ -34,12 +35,12 @@ STOPPING: dict[str, tuple[Any, str, Any]] = {
     "include_stop_sequence": (True, "include_stop_str_in_output", True),
     "ignore_eos": (True, "ignore_eos", True),
 }
-REFUSED: dict[str, Any] = {"typical_p": 0.5, "length_penalty": (3, 1.1)}
+PROCESSED: dict[str, Any] = {"typical_p": 0.5, "length_penalty": (3, 1.1)}
 ELSEWHERE = {"max_new_tokens", "time_limit_s"}
 
 
 def test_every_field_of_sampling_and_stopping_is_tested_here():
-    assert {f.name for f in dataclasses.fields(Sampling)} == set(SAMPLING) | set(REFUSED)
+    assert {f.name for f in dataclasses.fields(Sampling)} == set(SAMPLING) | set(PROCESSED)
     assert {f.name for f in dataclasses.fields(Stopping)} == set(STOPPING) | ELSEWHERE
 
 
@@ -55,12 +56,28 @@ def test_each_field_arrives_and_is_vllms_own_choice_otherwise(field):
     assert getattr(translated(), theirs) == getattr(SamplingParams(), theirs) != expected
 
 
-@pytest.mark.parametrize("field", REFUSED)
-def test_what_vllm_cannot_do_is_refused_by_name(field):
+@pytest.mark.parametrize("field", PROCESSED)
+def test_what_an_engine_without_our_processors_cannot_do_is_refused_by_name(field):
+    request = Generate(model="m", prompt="p", sampling=Sampling(**{field: PROCESSED[field]}))
     with pytest.raises(PlatformError) as caught:
-        translated(sampling=Sampling(**{field: REFUSED[field]}))
+        to_sampling_params(request, max_tokens=9, defaults={}, processors=False)
     assert (caught.value.code, caught.value.param) == (Code.UNIMPLEMENTED, field)
     assert f"'{field}'" in caught.value.message
+
+
+def test_our_processors_are_told_what_they_need_and_nothing_otherwise():
+    assert translated(sampling=Sampling(top_k=7)).extra_args is None
+    length = translated(sampling=Sampling(length_penalty=(3, 1.5), top_k=7))
+    assert (length_of(length), typical_of(length)) == (Length(3, 1.5), None)
+    assert length.top_k == 7
+
+
+def test_top_k_and_top_p_come_before_typical_p_and_so_from_the_same_hand():
+    params = translated(sampling=Sampling(typical_p=0.5, top_k=7, top_p=0.75))
+    assert typical_of(params) == Typical(0.5, 7, 0.75)
+    assert (params.top_k, params.top_p) == (0, 1.0)
+    alone = translated({"top_k": 4}, sampling=Sampling(typical_p=0.5, top_k=-1))
+    assert typical_of(alone) == Typical(0.5)
 
 
 def test_the_limit_is_the_one_that_fits_the_models_length():
@@ -78,17 +95,11 @@ def test_the_models_own_defaults_apply_where_nothing_is_said():
 
 
 @pytest.mark.parametrize(
-    ("stream", "time_limit_s", "kind"),
-    [
-        (False, None, RequestOutputKind.FINAL_ONLY),
-        (True, None, RequestOutputKind.DELTA),
-        (False, 1.0, RequestOutputKind.DELTA),
-        (True, 1.0, RequestOutputKind.DELTA),
-    ],
+    ("stream", "kind"),
+    [(False, RequestOutputKind.FINAL_ONLY), (True, RequestOutputKind.DELTA)],
 )
-def test_outputs_come_as_they_are_needed(stream, time_limit_s, kind):
-    stopping = Stopping(time_limit_s=time_limit_s)
-    assert translated(stream=stream, stopping=stopping).output_kind is kind
+def test_outputs_come_as_they_are_needed(stream, kind):
+    assert translated(stream=stream).output_kind is kind
 
 
 def test_n_and_special_tokens_arrive():
@@ -110,6 +121,7 @@ def test_n_and_special_tokens_arrive():
         (Details(input_tokens=True, logprobs=True), None, 0),
         (Details(input_tokens=True, generated_tokens=True, top_n_tokens=2), 2, 2),
         (Details(logprobs=True, top_n_tokens=2), None, None),
+        (Details(input_tokens=True, ranks=True, input_token_details=False), None, None),
     ],
 )
 def test_logprobs_are_asked_for_where_tokens_are_wanted_with_them(
