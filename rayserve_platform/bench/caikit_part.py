@@ -23,8 +23,8 @@ from rayserve_platform.bench.samples import RunResult, Sample, summarise
 from rayserve_platform.bench.server import HOST, Server
 from rayserve_platform.bench.suite_plan import SuitePlan
 
-# Long enough for each of a server's threads to have had a request.
-_WARM_UP_S = 2.0
+# Long enough for each thread of a server to have had a request.
+_WARM_UP_S = 1.0
 _CHECKED = "The quick brown fox jumps over the lazy dog."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from rayserve_platform.bench.outcome import Outcome
@@ -12,6 +13,8 @@ from rayserve_platform.bench.tables import Column, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_LABEL_WIDTH = 13  # characters of a load's name in one line
 
 # (title, one group of bars per load) -> the named series of loads to draw.
 Series = Sequence[tuple[str, Sequence[LoadResult]]]
@@ -91,9 +94,15 @@ def _draw_panel(axis: Axes, column: Column, series: Series) -> None:
         axis.bar_label(drawn, labels=[number(value) for value in medians], fontsize=7, padding=2)
     axis.set_title(f"{column.heading} (median; whiskers: lowest and highest run)", fontsize=10)
     axis.margins(y=0.12)
-    axis.set_xticks(range(len(labels)), labels)
+    shown = [fill(label, _LABEL_WIDTH) for label in labels]
+    axis.set_xticks(range(len(labels)), shown, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
-    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1), "frameon": False}
+    lines = 1 + max(label.count("\n") for label in shown)
+    below: dict[str, Any] = {
+        "loc": "upper center",
+        "bbox_to_anchor": (0.5, -0.03 - 0.07 * lines),
+        "frameon": False,
+    }
     axis.legend(fontsize=7, ncols=min(len(series), 5), **below)
 
 
