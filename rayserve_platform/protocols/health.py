@@ -7,7 +7,7 @@ SERVICE_UNKNOWN.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import grpc
@@ -22,14 +22,19 @@ WATCH_S = 30.0
 
 
 class HealthRpc:
-    """Reports the health of the runtimes behind an ingress."""
+    """Reports the health of the runtimes behind an ingress.
+
+    Args:
+        known: services that may be asked for by name; all are as well as the server as a whole.
+    """
 
     name = "health"
     services = ("grpc.health.v1.Health",)
     exempt = True
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, known: Collection[str] = ()) -> None:
         self._catalog = catalog
+        self._known = frozenset({"", *known})
         self.unary: dict[str, Unary] = {"Check": self._check}
         self.streams: dict[str, Stream] = {"Watch": self._watch}
 
@@ -38,8 +43,8 @@ class HealthRpc:
         return STATUS[error.code], error.message
 
     async def _check(self, call: Call) -> Any:
-        """Answer Check: the server as a whole is all that is known, as of Caikit's and TGIS's."""
-        if call.request.service:
+        """Answer Check."""
+        if call.request.service not in self._known:
             raise PlatformError(Code.NOT_FOUND, "")
         return HealthCheckResponse(status=await self._status())
 
@@ -53,7 +58,8 @@ class HealthRpc:
         unknown = HealthCheckResponse.SERVICE_UNKNOWN
         last = None
         while time.monotonic() < ends:
-            status = await self._status() if not call.request.service else unknown
+            known = call.request.service in self._known
+            status = await self._status() if known else unknown
             if status != last:
                 yield HealthCheckResponse(status=status)
                 last = status

@@ -177,12 +177,13 @@ class FakeRuntime(PartialRuntime):
         self._note(request)
         self._find(request.adapter)
         text = _render(request.prompt)
+        first = 0
         if request.truncate_tokens is not None:
-            text = text[-request.truncate_tokens :]
+            first = max(0, len(text) - request.truncate_tokens)
         return Tokens(
-            ids=tuple(map(ord, text)),
-            texts=tuple(text),
-            offsets=tuple((i, i + 1) for i in range(len(text))),
+            ids=tuple(map(ord, text[first:])),
+            texts=tuple(text[first:]),
+            offsets=tuple((i, i + 1) for i in range(first, len(text))),
         )
 
     async def detokenize(self, request: Detokenize) -> str:

@@ -11,6 +11,10 @@ from rayserve_platform.protocols.caikit.tasks import STREAMED_TEXT_GENERATION, T
 from rayserve_platform.protocols.health import HealthRpc
 from rayserve_platform.protocols.openai.http import OpenAIHttp
 from rayserve_platform.protocols.reflection import ReflectionRpc
+from rayserve_platform.protocols.tgis.http import TgisHttp
+from rayserve_platform.protocols.tgis.metrics import exported
+from rayserve_platform.protocols.tgis.options import Options
+from rayserve_platform.protocols.tgis.rpc import TgisRpc
 from rayserve_platform.settings.app import Ingress
 
 UNARY = (
@@ -18,12 +22,16 @@ UNARY = (
     *(task.rpc for task in TASKS if task is not STREAMED_TEXT_GENERATION),
     "GetModelsInfo",
     "GetRuntimeInfo",
+    "Generate",
+    "Tokenize",
+    "ModelInfo",
 )
-STREAMS = ("Watch", "ServerReflectionInfo", STREAMED_TEXT_GENERATION.rpc)
+STREAMS = ("Watch", "ServerReflectionInfo", STREAMED_TEXT_GENERATION.rpc, "GenerateStream")
 """The names of all RPCs, whichever protocols an ingress speaks: Serve must find a method for each
 that its gRPC servers know."""
 
-RPCS: dict[str, Callable[[Catalog], RpcProtocol]] = {"caikit": CaikitRpc}
+KNOWN_TO_HEALTH = {"tgis": TgisRpc.services}
+"""Services that the originals' health service knows by name; Caikit's knows none."""
 
 
 def http_protocols(
@@ -38,13 +46,26 @@ def http_protocols(
             metrics=settings.metrics,
         ),
         "caikit": lambda: CaikitHttp(catalog, docs=settings.docs),
+        "tgis": lambda: TgisHttp(catalog, metrics=settings.metrics),
     }
     return [makers[name]() for name in settings.protocols]
 
 
 def rpc_protocols(settings: Ingress, catalog: Catalog) -> list[RpcProtocol]:
     """Make the gRPC faces of an ingress: health and reflection always."""
-    faces: list[RpcProtocol] = [HealthRpc(catalog)]
-    faces += [RPCS[name](catalog) for name in settings.protocols if name in RPCS]
+    makers: dict[str, Callable[[], RpcProtocol]] = {
+        "caikit": lambda: CaikitRpc(catalog),
+        "tgis": lambda: TgisRpc(catalog, tgis_options(settings), exported()),
+    }
+    known = [name for face in settings.protocols for name in KNOWN_TO_HEALTH.get(face, ())]
+    faces: list[RpcProtocol] = [HealthRpc(catalog, known)]
+    faces += [makers[name]() for name in settings.protocols if name in makers]
     services = [service for face in faces for service in face.services]
     return [*faces, ReflectionRpc(services)]
+
+
+def tgis_options(settings: Ingress) -> Options:
+    """Return what the settings say of the TGIS protocol."""
+    return Options(
+        **settings.tgis.model_dump(), max_prompts=settings.limits.max_concurrent_requests
+    )

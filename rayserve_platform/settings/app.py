@@ -63,13 +63,41 @@ class Limits(Settings):
     """Largest request body in MiB; larger ones are answered 413 before they are read."""
 
 
+class Tgis(Settings):
+    """How the TGIS protocol answers."""
+
+    default_max_new_tokens: int | None = Field(default=20, ge=1)
+    """New tokens for a request that doesn't say. 20 as in TGIS: an answer that nobody bounded stays
+    short. `null` as in vllm-tgis-adapter: as many as `max_new_tokens` and the model allow."""
+    max_new_tokens: int = Field(default=1024, ge=1)
+    """The most that a request may ask for, as in TGIS: its clients know the number."""
+    default_include_stop_seqs: bool = True
+    """Whether a stop sequence that was met ends the text where a request doesn't say; TGIS's own
+    choice."""
+    output_special_tokens: bool = False
+    """Whether special tokens stand in the text; off, since clients want to read it."""
+    prompt_logprobs: bool = True
+    """Whether a request may have log probabilities of its input. On, since TGIS has them; they cost
+    a whole pass over the input, cached or not."""
+
+    @model_validator(mode="after")
+    def _within(self) -> "Tgis":
+        if (self.default_max_new_tokens or 0) > self.max_new_tokens:
+            raise ValueError(
+                f"default_max_new_tokens: must be <= max_new_tokens ({self.max_new_tokens})"
+            )
+        return self
+
+
 class Ingress(Settings):
     """The deployment that clients talk to."""
 
-    protocols: tuple[Literal["openai", "caikit"], ...] = ("openai",)
+    protocols: tuple[Literal["openai", "caikit", "tgis"], ...] = ("openai",)
     """Wire APIs that this ingress speaks. A path that several of them have (`/health`, `/docs`) is
     the first one's."""
     limits: Limits = Limits()
+    tgis: Tgis = Tgis()
+    """For an ingress that speaks `tgis`."""
     num_cpus: float = Field(default=0.5, ge=0)
     """CPU cores reserved for a replica of a separate ingress."""
     docs: bool = True

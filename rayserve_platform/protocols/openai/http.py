@@ -175,9 +175,9 @@ def _queried_model(exchange: Exchange) -> str | None:
 
 
 def _own_metrics() -> list[str]:
-    """Names of the samples that the edge itself keeps in this process."""
+    """Names of the samples that the edge, and a protocol beside this one, keep in this process."""
     samples = (sample.name for family in REGISTRY.collect() for sample in family.samples)
-    return sorted({name for name in samples if name.startswith("rayserve_")})
+    return sorted({name for name in samples if name.startswith(("rayserve_", "tgi_"))})
 
 
 def _decode(exchange: Exchange, body: bytes) -> dict[str, Any]:

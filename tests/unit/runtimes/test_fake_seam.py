@@ -111,7 +111,7 @@ async def test_tokens_are_characters_with_their_places(make_fake):
     found = await runtime.tokenize(Tokenize(model="fake", prompt="héy", truncate_tokens=2))
     assert found.ids == (233, 121)
     assert found.texts == ("é", "y")
-    assert found.offsets == ((0, 1), (1, 2))
+    assert found.offsets == ((1, 2), (2, 3))
     assert await runtime.detokenize(Detokenize(model="fake", ids=found.ids)) == "éy"
 
 

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from rayserve_platform.settings.app import Gateway, Ingress, Limits, Model, Placement
+from rayserve_platform.settings.app import Gateway, Ingress, Limits, Model, Placement, Tgis
 from rayserve_platform.settings.fake import FakeApp
 from rayserve_platform.settings.model import explain
 
@@ -70,3 +70,11 @@ def test_serves_own_options_pass_untouched():
     content = {"model": {"id": "m"}, "deployment": options, "ingress": {"deployment": options}}
     settings = FakeApp.model_validate(content)
     assert settings.deployment == settings.ingress.deployment == options
+
+
+def test_the_default_of_new_tokens_is_within_their_limit():
+    """The original refused every request that left it out: better to be told at the start."""
+    line = "args: default_max_new_tokens: must be <= max_new_tokens (16)"
+    assert problems(Tgis, max_new_tokens=16) == [line]
+    assert Tgis(max_new_tokens=16, default_max_new_tokens=None).max_new_tokens == 16
+    assert (Tgis().default_max_new_tokens, Tgis().max_new_tokens) == (20, 1024)

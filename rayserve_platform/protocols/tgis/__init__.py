@@ -1,0 +1,1 @@
+"""TGIS: text generation over gRPC, package `fmaas`."""
