@@ -10,6 +10,7 @@ import rayserve_platform
 COMMANDS = {
     "bench": "rayserve_platform.cli.bench:bench",
     "check": "rayserve_platform.cli.check:check",
+    "convert": "rayserve_platform.cli.convert:convert",
     "run": "rayserve_platform.cli.run:run",
 }
 """Subcommands by name; each is imported when it is called, since some import Ray."""

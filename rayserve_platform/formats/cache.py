@@ -93,14 +93,14 @@ def _make(entry: Path, make: Callable[[Path], None]) -> None:
     partial.mkdir()
     try:
         make(partial)
-        _settle(partial)
+        settle(partial)
         partial.rename(entry)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
-def _settle(directory: Path) -> None:
+def settle(directory: Path) -> None:
     """Give every file the mode the umask allows, and write it to the disk before its name is.
 
     safetensors makes its files readable by their owner alone, which shuts out a server that runs

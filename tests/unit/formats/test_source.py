@@ -9,7 +9,7 @@ import pytest
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.formats.progress import Report
-from rayserve_platform.formats.source import resolve
+from rayserve_platform.formats.source import locate, resolve
 
 MakePackage = Callable[[str], Path]
 
@@ -72,7 +72,7 @@ def test_hub_name_reads_as_missing_directory_and_the_supported_kinds_are_listed(
 
 
 def test_directory_without_config_says_so(tmp_path: Path) -> None:
-    assert "no config.json" in refusal(str(tmp_path))
+    assert "no config.json, no config.yml, no modules.json" in refusal(str(tmp_path))
 
 
 def test_file_instead_of_directory_says_so(model: Path) -> None:
@@ -164,9 +164,45 @@ def test_paths_out_of_the_package_are_refused(make_package: MakePackage, inner: 
 
 
 @pytest.mark.parametrize("inner", ["", "m.bin", "m", "folder/"])
-def test_only_gguf_files_of_packages_are_taken(make_package: MakePackage, inner: str) -> None:
-    make_package("carrier")
-    assert "must name a .gguf file" in refusal(f"package://carrier/{inner}")
+def test_only_gguf_files_and_directories_of_packages_are_taken(
+    make_package: MakePackage, inner: str
+) -> None:
+    folder = make_package("carrier")
+    (folder / "m.bin").touch()
+    (folder / "model").mkdir()
+    (folder / "model/config.json").touch()
+    message = refusal(f"package://carrier/{inner}")
+    assert "must name a .gguf file or a model directory" in message
+    assert "its model directories: model" in message
+
+
+def test_packaged_directory_is_taken_as_it_is(make_package: MakePackage) -> None:
+    model = make_package("carrier") / "sub/model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    assert resolve("package://carrier/sub/model") == model
+    assert resolve("package://carrier/sub/model/") == model
+
+
+def test_packaged_directory_that_is_no_model_says_so(make_package: MakePackage) -> None:
+    (make_package("carrier") / "docs").mkdir()
+    assert "the directory is no model" in refusal("package://carrier/docs")
+
+
+def test_caikit_directory_is_located_as_a_whole_and_resolved_to_its_artifacts(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "config.yml").write_text(
+        "module_id: f9181353-4ccf-4572-bd1e-f12bcda26792\nartifact_path: weights\n"
+    )
+    assert locate(str(tmp_path)) == tmp_path
+    assert resolve(str(tmp_path)) == tmp_path / "weights"
+
+
+def test_directory_of_an_old_sentence_transformers_model_is_located(tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text("[]")
+    assert locate(str(tmp_path)) == tmp_path
 
 
 def test_missing_file_names_those_that_are_there(make_package: MakePackage) -> None:
