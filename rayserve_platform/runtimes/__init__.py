@@ -9,6 +9,8 @@ from rayserve_platform.core.runtime import Runtime
 
 ENGINES = {
     "vllm": "rayserve_platform.runtimes.vllm.engine:VLLMRuntime",
+    "embedding": "rayserve_platform.runtimes.embedding.engine:EmbeddingRuntime",
+    "torch": "rayserve_platform.runtimes.torch.engine:TorchRuntime",
     "fake": "rayserve_platform.runtimes.fake:FakeRuntime",
 }
 """Short names; a custom runtime is named by its own `module:Class`."""
