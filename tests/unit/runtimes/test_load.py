@@ -25,7 +25,7 @@ async def test_an_engine_is_made_by_its_short_name_or_its_own(name):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nope", "known: vllm, fake, or module:Class"),
+        ("nope", f"known: {', '.join(ENGINES)}, or module:Class"),
         ("no.such.module:Engine", "cannot be loaded"),
         ("rayserve_platform.runtimes.fake:NoSuchEngine", "cannot be loaded"),
     ],

@@ -8,10 +8,11 @@ from pydantic import ValidationError
 from rayserve_platform.settings.app import Gateway, Ingress, Limits, Model, Placement
 from rayserve_platform.settings.fake import FakeApp, FakeEngine
 from rayserve_platform.settings.model import Settings, explain
+from rayserve_platform.settings.torch import TorchApp, TorchEngine
 from rayserve_platform.settings.vllm import Lora, VLLMApp, argument_types
 
-ROOTS: list[type[Settings]] = [FakeApp, VLLMApp, Gateway]
-PARTS: list[type[Settings]] = [Model, Placement, Limits, Ingress, FakeEngine, Lora]
+ROOTS: list[type[Settings]] = [FakeApp, TorchApp, VLLMApp, Gateway]
+PARTS: list[type[Settings]] = [Model, Placement, Limits, Ingress, FakeEngine, TorchEngine, Lora]
 NAMES = sorted({name for kind in (*ROOTS, *PARTS) for name in kind.model_fields})
 ARGUMENTS = sorted(argument_types("engine") or ())
 
@@ -78,9 +79,25 @@ engines = st.fixed_dictionaries(
 fakes = st.fixed_dictionaries(
     {}, optional={"token_s": st.floats(0, 9), "dimension": st.integers(1, 9)}
 )
+writers = st.fixed_dictionaries(
+    {},
+    optional={
+        "dtype": st.sampled_from(["auto", "float32", "bfloat16"]),
+        "max_batch_size": st.integers(1, 99),
+        "max_model_len": st.none() | st.integers(1, 10**6),
+    },
+)
 adapters = st.lists(st.fixed_dictionaries({"name": names, "path": names}), max_size=2)
 VALID = {
     FakeApp: st.fixed_dictionaries({**apps, "fake": fakes}),
+    TorchApp: st.fixed_dictionaries(
+        {
+            **apps,
+            "placement": st.fixed_dictionaries({"num_gpus": st.sampled_from([0, 0.25, 1])}),
+            "engine": writers,
+            "chat_template": st.none() | names,
+        }
+    ),
     VLLMApp: st.fixed_dictionaries(
         {**apps, "engine": engines, "lora": adapters, "tool_parser": st.none() | names}
     ),

@@ -1,0 +1,141 @@
+"""One request on its way between the event loop and the decoding loop."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, replace
+
+from rayserve_platform.core.messages import (
+    Chunk,
+    Generate,
+    PromptInfo,
+    Stop,
+    StopReason,
+    Token,
+)
+from rayserve_platform.runtimes.torch.details import Describer
+from rayserve_platform.runtimes.torch.sampling import Chooser
+from rayserve_platform.runtimes.torch.writing import Writing
+
+Item = Chunk | Exception | None
+"""A piece of an answer, what made the request fail, or its end."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Job:
+    """What the decoding loop needs of a request, and the way its results take back.
+
+    Args:
+        request: what was asked for.
+        prompt: the model's input.
+        prompt_text: the prompt before any truncation, where it is asked for.
+        answers: one for each of the request's `n`.
+        describer: of this request's tokens.
+        prompt_logits: whether the prompt's tokens are described by their logits.
+    """
+
+    request: Generate
+    prompt: list[int]
+    prompt_text: str | None
+    answers: list["Answer"]
+    describer: Describer
+    prompt_logits: bool
+    cancelled: bool = False
+    is_over: bool = False
+    prompt_tokens: tuple[Token, ...] = ()
+    queued_s: float | None = None
+    _made: float = field(default_factory=time.monotonic)
+    _deadline: float | None = None
+    _opened: bool = False
+    _ended: int = 0
+    _items: list[Item] = field(default_factory=list)
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        limit_s = self.request.stopping.time_limit_s
+        self._deadline = None if limit_s is None else self._made + limit_s
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its time is over."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    # ------------------------------------------------------------ the decoding loop's side
+
+    def begin(self) -> None:
+        """Note that its turn has come."""
+        self.queued_s = time.monotonic() - self._made
+
+    def out_of_time(self) -> list[Chunk]:
+        """Return the answers of a request that had no turn in its time."""
+        stop = Stop(reason=StopReason.TIME_LIMIT)
+        return [self.opened(Chunk(index=i, stop=stop)) for i in range(self.request.n)]
+
+    def count_ended(self) -> bool:
+        """Count an answer that has ended; return whether it was the last."""
+        self._ended += 1
+        return self._ended == len(self.answers)
+
+    def opened(self, chunk: Chunk) -> Chunk:
+        """Put what is told of the prompt on the request's first chunk."""
+        if self._opened:
+            return chunk
+        self._opened = True
+        details = self.request.details
+        tokens: tuple[Token, ...] = ()
+        if details.input_tokens:
+            tokens = self.prompt_tokens or self.describer.plain(self.prompt)
+        text = self.prompt_text if details.input_text else None
+        info = PromptInfo(
+            token_count=len(self.prompt), text=text, tokens=tokens, queued_s=self.queued_s
+        )
+        return replace(chunk, prompt=info)
+
+    # ------------------------------------------------------------ the event loop's side
+
+    def receive(self, items: Sequence[Item]) -> None:
+        """Take results: chunks, and at the end None or an error."""
+        self._items.extend(items)
+        self._ready.set()
+
+    async def chunks(self) -> AsyncGenerator[list[Chunk], None]:
+        """Yield what has come since the last time, until the end."""
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            items, self._items = self._items, []
+            ready = [item for item in items if isinstance(item, Chunk)]
+            if ready:
+                yield ready
+            last = items[-1] if items else ready
+            if isinstance(last, Exception):
+                raise last
+            if last is None:
+                return
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Answer:
+    """One of the answers to a request, as far as it is written.
+
+    Args:
+        index: its place among them.
+        chooser: of its tokens.
+        writing: of its text.
+        limit: most new tokens.
+        limit_reason: why there can't be more.
+        end_ids: the model's end-of-text tokens.
+        count: tokens so far.
+        last_id: the last of them.
+        kept: chunks of an answer that goes out as a whole.
+    """
+
+    index: int
+    chooser: Chooser
+    writing: Writing
+    limit: int
+    limit_reason: StopReason
+    end_ids: frozenset[int]
+    count: int = 0
+    last_id: int = -1
+    kept: list[Chunk] = field(default_factory=list)
