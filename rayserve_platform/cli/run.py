@@ -200,6 +200,7 @@ def _wait(found: Any, content: dict[str, Any], timeout: float, stop: threading.E
 
     began = time.monotonic()
     pending = list(found.routed.values())
+    said: set[str] = set()
     console = Console(stderr=True)
     with console.status("Loading …") as line:
         while time.monotonic() - began < timeout:
@@ -207,6 +208,9 @@ def _wait(found: Any, content: dict[str, Any], timeout: float, stop: threading.E
             for name, app in status.items():
                 if app.status in FAILED and app.message:
                     raise click.ClickException(_failure(name, app))
+                for message in _troubles(app) - said:
+                    said.add(message)
+                    console.print(f"{name}: {message}", style="yellow", markup=False)
             waiting = [name for name, app in status.items() if app.status != "RUNNING"]
             line.update(
                 f"Loading {', '.join(waiting) or 'routes'} … {time.monotonic() - began:.0f} s"
@@ -218,6 +222,15 @@ def _wait(found: Any, content: dict[str, Any], timeout: float, stop: threading.E
             if stop.wait(1):
                 return False
     raise click.ClickException(f"not ready after {timeout:.0f} s; see {_log_folder()}")
+
+
+def _troubles(app: Any) -> set[str]:
+    """Return what Serve says of deployments that don't come up: no room on the cluster, mostly."""
+    return {
+        " ".join(deployment.message.split())
+        for deployment in app.deployments.values()
+        if deployment.message and deployment.status == "UPDATING"
+    }
 
 
 def _failure(name: str, app: Any) -> str:
