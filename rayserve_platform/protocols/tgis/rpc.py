@@ -33,6 +33,18 @@ CORRELATION_KEY = "x-correlation-id"
 MAX_DETAILS_CHARS = 1000
 """Details travel in a header, and a grammar's error may quote all of it."""
 TOKENIZED_AT_A_TIME = 16
+MAX_REQUEST_BYTES = 4 * 2**20
+"""gRPC's own default, which Serve's servers lift: TGIS's clients know it, and it bounds a batch."""
+
+
+class RequestTooLarge(PlatformError):
+    """A message over the limit; its words are gRPC's."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            Code.RESOURCE_EXHAUSTED,
+            f"SERVER: Received message larger than max ({size} vs. {MAX_REQUEST_BYTES})",
+        )
 
 
 class TgisRpc:
@@ -60,6 +72,8 @@ class TgisRpc:
         match error:
             case PromptTooLong():
                 return grpc.StatusCode.INVALID_ARGUMENT, _too_long(error)
+            case RequestTooLarge():
+                return grpc.StatusCode.RESOURCE_EXHAUSTED, error.message
             case PlatformError(code=Code.RESOURCE_EXHAUSTED):
                 return grpc.StatusCode.RESOURCE_EXHAUSTED, OVERLOADED
             case PlatformError(code=Code.UNIMPLEMENTED):
@@ -68,7 +82,7 @@ class TgisRpc:
         return STATUS[error.code], error.message[:MAX_DETAILS_CHARS]
 
     async def _generate(self, call: Call) -> Any:
-        request = call.request
+        request = _bounded(call)
         kind: Kind = "single" if len(request.requests) == 1 else "batch"
         texts = [item.text for item in request.requests]
         with self._metrics.call(kind, len(texts)) as began, self._places(len(texts)):
@@ -100,7 +114,7 @@ class TgisRpc:
         return answer
 
     async def _generate_stream(self, call: Call) -> AsyncIterator[Any]:
-        request = call.request
+        request = _bounded(call)
         with self._metrics.call("stream", 1) as began, self._places(1):
             if not request.HasField("request"):
                 raise invalid("missing request")
@@ -159,7 +173,7 @@ class TgisRpc:
         return served, asked
 
     async def _tokenize(self, call: Call) -> Any:
-        request = call.request
+        request = _bounded(call)
         served = await self._served(call)
         self._metrics.tokenized.inc()
         self._metrics.tokenized_inputs.inc(len(request.requests))
@@ -202,6 +216,13 @@ class TgisRpc:
             yield
         finally:
             self._prompts -= count
+
+
+def _bounded(call: Call) -> Any:
+    size = call.request.ByteSize()
+    if size > MAX_REQUEST_BYTES:
+        raise RequestTooLarge(size)
+    return call.request
 
 
 def _problem(params: Any, options: Options) -> PlatformError | None:
