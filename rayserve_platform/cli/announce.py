@@ -48,7 +48,12 @@ def _models(base: str, protocols: Sequence[str]) -> tuple[list[str], list[str]]:
 def _example(base: str, protocols: Sequence[str], model: str) -> tuple[str, dict[str, Any]]:
     """Return path and body of a request that the model can answer."""
     if protocols[:1] == ("caikit",):
-        return "/api/v1/task/embedding", {"inputs": QUESTION, "model_id": model}
+        listed = _json(f"{base}/info/models").get("models", [])
+        writes = (model, "Text Generation") in (
+            (one["name"], one["module_metadata"]["name"]) for one in listed
+        )
+        task = "text-generation" if writes else "embedding"
+        return f"/api/v1/task/{task}", {"inputs": QUESTION, "model_id": model}
     # A server without documentation is taken for one that chats.
     if CHAT in _json(f"{base}/openapi.json").get("paths", [CHAT]):
         message = {"role": "user", "content": QUESTION}

@@ -45,7 +45,9 @@ def http_protocols(
             docs=settings.docs,
             metrics=settings.metrics,
         ),
-        "caikit": lambda: CaikitHttp(catalog, docs=settings.docs),
+        "caikit": lambda: CaikitHttp(
+            catalog, max_new_tokens=settings.caikit.max_new_tokens, docs=settings.docs
+        ),
         "tgis": lambda: TgisHttp(catalog, metrics=settings.metrics),
     }
     return [makers[name]() for name in settings.protocols]
@@ -54,7 +56,7 @@ def http_protocols(
 def rpc_protocols(settings: Ingress, catalog: Catalog) -> list[RpcProtocol]:
     """Make the gRPC faces of an ingress: health and reflection always."""
     makers: dict[str, Callable[[], RpcProtocol]] = {
-        "caikit": lambda: CaikitRpc(catalog),
+        "caikit": lambda: CaikitRpc(catalog, max_new_tokens=settings.caikit.max_new_tokens),
         "tgis": lambda: TgisRpc(catalog, tgis_options(settings), exported()),
     }
     known = [name for face in settings.protocols for name in KNOWN_TO_HEALTH.get(face, ())]

@@ -89,6 +89,14 @@ class Tgis(Settings):
         return self
 
 
+class Caikit(Settings):
+    """How the Caikit protocol answers."""
+
+    max_new_tokens: int = Field(default=1024, ge=20)
+    """The most that a request for text may ask for, as in the TGIS behind Caikit: its clients know
+    the number. One that doesn't say gets 20, which is why it can't be less."""
+
+
 class Ingress(Settings):
     """The deployment that clients talk to."""
 
@@ -98,6 +106,8 @@ class Ingress(Settings):
     limits: Limits = Limits()
     tgis: Tgis = Tgis()
     """For an ingress that speaks `tgis`."""
+    caikit: Caikit = Caikit()
+    """For an ingress that speaks `caikit`."""
     num_cpus: float = Field(default=0.5, ge=0)
     """CPU cores reserved for a replica of a separate ingress."""
     docs: bool = True

@@ -1,19 +1,22 @@
 """Caikit's REST API: routes, bodies, statuses."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from functools import partial
+from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.edge.http import Exchange, status_of
-from rayserve_platform.protocols.caikit import documents, form, info, render
-from rayserve_platform.protocols.caikit.answer import answer, find
+from rayserve_platform.protocols.caikit import documents, events, form, info, render
+from rayserve_platform.protocols.caikit.answer import Asked, Unreached, answer, find, stream
+from rayserve_platform.protocols.caikit.generation import ValueFault
 from rayserve_platform.protocols.caikit.schema import parse
-from rayserve_platform.protocols.caikit.tasks import TASKS, CaikitTask
+from rayserve_platform.protocols.caikit.tasks import STREAMED_TEXT_GENERATION, TASKS, CaikitTask
 from rayserve_platform.protocols.caikit.translate import arguments_of, invalid
 
 JSON = b"application/json"
@@ -24,14 +27,25 @@ class CaikitHttp:
 
     Args:
         catalog: the models served.
+        max_new_tokens: the most that a request may ask for.
         docs: whether `/docs` and `/openapi.json` are served.
+        ping_s: after so many seconds without an event a stream gets a comment.
     """
 
     name = "caikit"
     exempt = frozenset({"/health"})
 
-    def __init__(self, catalog: Catalog, *, docs: bool = True) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        max_new_tokens: int,
+        docs: bool = True,
+        ping_s: float = events.PING_S,
+    ) -> None:
         self._catalog = catalog
+        self._max_new_tokens = max_new_tokens
+        self._ping_s = ping_s
         self._routes: dict[str, tuple[str, Callable[[Exchange], Awaitable[None]]]] = {
             f"/api/v1/task/{task.name}": ("POST", partial(self._task, task)) for task in TASKS
         }
@@ -58,8 +72,8 @@ class CaikitHttp:
 
         What a runtime cannot do is the caller's to change: 400.
         """
-        status = 400 if error.code is Code.UNIMPLEMENTED else status_of(error)
-        return status, [], render.failure(error.message, status, request_id)
+        status = _status(error)
+        return status, [], render.dumps(render.failure(error.message, status, request_id))
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request."""
@@ -98,13 +112,33 @@ class CaikitHttp:
         except ValidationError as error:
             refusal = render.unprocessable(error, exchange.request_id)
             return await exchange.bytes(422, refusal, JSON)
+        if task is STREAMED_TEXT_GENERATION:
+            chunks = self._chunks(task, exchange, body)
+            failure = partial(_in_stream, exchange)
+            return await events.send(exchange, chunks, failure, self._ping_s)
+        found = await answer(await self._asked(task, exchange, body))
+        return await exchange.bytes(200, render.body(found), JSON)
+
+    async def _asked(self, task: CaikitTask, exchange: Exchange, body: BaseModel) -> Asked:
+        """Find the model that a checked body names."""
         name: str | None = body.__dict__["model_id"]
         if name is None:
             raise invalid("Please provide model_id in payload")
         served = await find(self._catalog, name)
         exchange.record.model = served.card.id
-        found = await answer(task, served, arguments_of(task, body), exchange.request_id)
-        return await exchange.bytes(200, render.body(found), JSON)
+        return Asked(
+            task=task,
+            served=served,
+            arguments=arguments_of(task, body),
+            max_new_tokens=self._max_new_tokens,
+            request_id=exchange.request_id,
+        )
+
+    async def _chunks(self, task: CaikitTask, exchange: Exchange, body: BaseModel) -> events.Chunks:
+        """Generate; that the model is not found comes in the stream too."""
+        async with aclosing(stream(await self._asked(task, exchange, body))) as source:
+            async for chunks in source:
+                yield chunks
 
     async def _health(self, exchange: Exchange) -> None:
         """Answer OK while what stands behind this ingress can serve."""
@@ -126,6 +160,20 @@ class CaikitHttp:
 
     async def _openapi(self, exchange: Exchange) -> None:
         await exchange.bytes(200, orjson.dumps(documents.openapi()), JSON)
+
+
+def _status(error: PlatformError) -> int:
+    if isinstance(error, Unreached):
+        return 501
+    return 400 if error.code is Code.UNIMPLEMENTED else status_of(error)
+
+
+def _in_stream(exchange: Exchange, error: PlatformError) -> dict[str, Any]:
+    """Return the content of an error's event."""
+    status = 500 if isinstance(error, Unreached) else _status(error)
+    fault = isinstance(error, ValueFault)
+    message = f"ValueError({error.message!r})" if fault else error.message
+    return render.failure(message, status, exchange.request_id)
 
 
 def _text(body: bytes) -> str:

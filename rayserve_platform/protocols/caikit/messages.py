@@ -1,5 +1,6 @@
 """Caikit's protobuf messages: requests to arguments, what a runtime found to answers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from numpy.typing import NDArray
 
-from rayserve_platform.core.messages import Embeddings, Scores, Tokens
+from rayserve_platform.core.messages import Chunk, Embeddings, Scores, Token, Tokens
 from rayserve_platform.pb.caikit_common_pb2 import NpFloat32Sequence
 from rayserve_platform.pb.caikit_nlp_results_pb2 import (
     EmbeddingResult,
@@ -19,9 +20,16 @@ from rayserve_platform.pb.caikit_nlp_results_pb2 import (
     SentenceSimilarityResults,
     SentenceSimilarityScores,
 )
-from rayserve_platform.pb.caikit_text_results_pb2 import TokenizationResults
+from rayserve_platform.pb.caikit_text_results_pb2 import (
+    GeneratedTextResult,
+    GeneratedTextStreamResult,
+    GeneratedToken,
+    TokenizationResults,
+    TokenStreamDetails,
+)
 from rayserve_platform.protocols.caikit import tasks
 from rayserve_platform.protocols.caikit.answer import Answer
+from rayserve_platform.protocols.caikit.generation import reason_of
 from rayserve_platform.protocols.caikit.tasks import CaikitTask
 from rayserve_platform.protocols.caikit.translate import Arguments, document_text, ranking
 
@@ -42,13 +50,14 @@ def arguments_of(task: CaikitTask, request: Any) -> dict[str, Any]:
             found[name] = list(value)
     for name in task.parameters:
         if _is_sent(request, name):
-            found[name] = getattr(request, name)
+            value = getattr(request, name)
+            found[name] = list(value) if name == "stop_sequences" else value
     return found
 
 
 def _is_sent(request: Message, name: str) -> bool:
     field = request.DESCRIPTOR.fields_by_name[name]
-    return field.has_presence and request.HasField(name)
+    return request.HasField(name) if field.has_presence else bool(getattr(request, name))
 
 
 def _scorable(document: Struct) -> dict[str, Any]:
@@ -76,7 +85,9 @@ def message(answer: Answer, request: Any) -> Message:
     if isinstance(result, Tokens):
         return _tokenization(result, answer.arguments["text"])
     made: Any
-    if isinstance(result, Embeddings):
+    if isinstance(result, Chunk):
+        made = _generated(result, answer.arguments)
+    elif isinstance(result, Embeddings):
         made = _embedded(answer.task, result)
         made.input_token_count = sum(result.token_counts)
     else:
@@ -146,6 +157,42 @@ def _rank(
             item.document.CopyFrom(request.documents[place])
         if with_text:
             item.text = document_text(arguments["documents"][place])
+
+
+def _generated(chunk: Chunk, arguments: Arguments) -> Message:
+    prompt = chunk.prompt
+    return GeneratedTextResult(
+        generated_text=chunk.text,
+        generated_tokens=chunk.generated_tokens,
+        finish_reason=reason_of(chunk),
+        input_token_count=prompt.token_count if prompt is not None else 0,
+        seed=arguments.get("seed", 0),
+        tokens=_tokens(chunk.tokens),
+        input_tokens=_tokens(prompt.tokens) if prompt is not None else (),
+    )
+
+
+def piece(chunk: Chunk) -> GeneratedTextStreamResult:
+    """Render a part of a text that is streamed."""
+    prompt = chunk.prompt
+    return GeneratedTextStreamResult(
+        generated_text=chunk.text,
+        tokens=_tokens(chunk.tokens),
+        details=TokenStreamDetails(
+            finish_reason=reason_of(chunk),
+            generated_tokens=chunk.generated_tokens,
+            seed=chunk.seed or 0,
+            input_token_count=prompt.token_count if prompt is not None else 0,
+        ),
+        input_tokens=_tokens(prompt.tokens) if prompt is not None else (),
+    )
+
+
+def _tokens(tokens: Sequence[Token]) -> list[GeneratedToken]:
+    return [
+        GeneratedToken(text=token.text, logprob=token.logprob or 0.0, rank=token.rank or 0)
+        for token in tokens
+    ]
 
 
 def _tokenization(result: Tokens, text: str) -> Message:

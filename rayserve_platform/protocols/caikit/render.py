@@ -5,6 +5,7 @@ What its runtime computed is written as Python's `json.dumps` writes it; what it
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,10 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rayserve_platform.core.messages import Embeddings, Scores, Tokens
+from rayserve_platform.core.messages import Chunk, Embeddings, Scores, Token, Tokens
 from rayserve_platform.protocols.caikit import tasks
 from rayserve_platform.protocols.caikit.answer import Answer
+from rayserve_platform.protocols.caikit.generation import reason_of
 from rayserve_platform.protocols.caikit.translate import Arguments, document_text, ranking
 
 
@@ -24,6 +26,8 @@ def body(answer: Answer) -> bytes:
     result = answer.result
     if isinstance(result, Tokens):
         return dumps(tokenization(result, answer.arguments["text"]))
+    if isinstance(result, Chunk):
+        return dumps(_generated(answer, result))
     if isinstance(result, Embeddings):
         vectors = [b'{"data": {"values": %b}}' % row for row in _rows(result.vectors)]
         if answer.task is tasks.EMBEDDING:
@@ -82,6 +86,52 @@ def _rankings(arguments: Arguments, result: Scores) -> list[dict[str, Any]]:
     ]
 
 
+def _generated(answer: Answer, chunk: Chunk) -> dict[str, Any]:
+    """Return a whole text. The seed is the one that was sent, not one that was drawn."""
+    prompt = chunk.prompt
+    return {
+        "generated_text": chunk.text,
+        "generated_tokens": chunk.generated_tokens,
+        "finish_reason": reason_of(chunk),
+        "producer_id": {"name": answer.module.name, "version": answer.module.version},
+        "input_token_count": prompt.token_count if prompt is not None else 0,
+        "seed": answer.arguments.get("seed"),
+        "tokens": _tokens(chunk.tokens),
+        "input_tokens": _tokens(prompt.tokens) if prompt is not None else [],
+    }
+
+
+def piece(chunk: Chunk) -> dict[str, Any]:
+    """Return a part of a text that is streamed."""
+    prompt = chunk.prompt
+    return {
+        "generated_text": chunk.text,
+        "tokens": _tokens(chunk.tokens),
+        "details": {
+            "finish_reason": reason_of(chunk),
+            "generated_tokens": chunk.generated_tokens,
+            "seed": chunk.seed or 0,
+            "input_token_count": prompt.token_count if prompt is not None else 0,
+        },
+        "producer_id": None,
+        "input_tokens": _tokens(prompt.tokens) if prompt is not None else [],
+    }
+
+
+def _tokens(tokens: Sequence[Token]) -> list[dict[str, Any]]:
+    return [
+        {"text": token.text, "logprob": _json_number(token.logprob), "rank": token.rank or 0}
+        for token in tokens
+    ]
+
+
+def _json_number(logprob: float | None) -> float | None:
+    """Return zero for what was not asked for, and nothing for what JSON has no number for."""
+    if logprob is None:
+        return 0.0
+    return logprob if math.isfinite(logprob) else None
+
+
 def tokenization(tokens: Tokens, text: str) -> dict[str, Any]:
     """Return the tokens that stand for a piece of the text; none where the places are not known."""
     found = None
@@ -99,9 +149,9 @@ def dumps(content: Any) -> bytes:
     return json.dumps(content).encode()
 
 
-def failure(message: str, status: int, request_id: str) -> bytes:
-    """Render an error of the runtime."""
-    return dumps({"details": message, "code": status, "id": request_id})
+def failure(message: str, status: int, request_id: str) -> dict[str, Any]:
+    """Return an error of the runtime."""
+    return {"details": message, "code": status, "id": request_id}
 
 
 def unprocessable(error: ValidationError, request_id: str) -> bytes:

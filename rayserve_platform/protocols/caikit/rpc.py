@@ -1,6 +1,7 @@
 """Caikit's gRPC API: `NlpService` and `InfoService`."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -16,15 +17,15 @@ from rayserve_platform.pb.caikit_info_pb2 import (
     RuntimeInfoResponse,
 )
 from rayserve_platform.protocols.caikit import info
-from rayserve_platform.protocols.caikit.answer import answer, find
-from rayserve_platform.protocols.caikit.messages import arguments_of, message
+from rayserve_platform.protocols.caikit.answer import Asked, answer, find, stream
+from rayserve_platform.protocols.caikit.messages import arguments_of, message, piece
 from rayserve_platform.protocols.caikit.tasks import STREAMED_TEXT_GENERATION, TASKS, CaikitTask
 
 MODEL_KEY = "mm-model-id"
 
 
 class CaikitRpc:
-    """The protocol as the edge sees it."""
+    """The protocol as the edge sees it; `max_new_tokens` is the most a request may ask for."""
 
     name = "caikit"
     exempt = False
@@ -33,8 +34,9 @@ class CaikitRpc:
         caikit_info_service_pb2.DESCRIPTOR.services_by_name["InfoService"].full_name,
     )
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, *, max_new_tokens: int) -> None:
         self._catalog = catalog
+        self._max_new_tokens = max_new_tokens
         self.unary: dict[str, Unary] = {
             task.rpc: partial(self._answer, task)
             for task in TASKS
@@ -51,14 +53,25 @@ class CaikitRpc:
             return grpc.StatusCode.INVALID_ARGUMENT, error.message
         return STATUS[error.code], error.message
 
-    async def _answer(self, task: CaikitTask, call: Call) -> Any:
+    async def _asked(self, task: CaikitTask, call: Call) -> Asked:
         served = await find(self._catalog, call.metadata.get(MODEL_KEY))
         call.record.model = served.card.id
-        arguments = arguments_of(task, call.request)
-        return message(await answer(task, served, arguments, call.request_id), call.request)
+        return Asked(
+            task=task,
+            served=served,
+            arguments=arguments_of(task, call.request),
+            max_new_tokens=self._max_new_tokens,
+            request_id=call.request_id,
+        )
+
+    async def _answer(self, task: CaikitTask, call: Call) -> Any:
+        return message(await answer(await self._asked(task, call)), call.request)
 
     async def _stream(self, task: CaikitTask, call: Call) -> AsyncIterator[Any]:
-        yield await self._answer(task, call)
+        async with aclosing(stream(await self._asked(task, call))) as source:
+            async for chunks in source:
+                for chunk in chunks:
+                    yield piece(chunk)
 
     async def _models(self, call: Call) -> Any:
         found = await info.models(self._catalog, list(call.request.model_ids))

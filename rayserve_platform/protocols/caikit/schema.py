@@ -52,7 +52,8 @@ def _model(name: str, fields: Mapping[str, Any], *, fail_fast: bool) -> type[Bas
 
     def kind(field: str, type_: Any) -> Any:
         if isinstance(type_, Mapping):
-            return _model(f"{name}.{field}", type_, fail_fast=fail_fast)
+            title = "".join(part.capitalize() for part in field.split("_"))
+            return _model(f"caikit_data_model.caikit_nlp.{title}", type_, fail_fast=fail_fast)
         is_list = isinstance(type_, GenericAlias) and get_origin(type_) is list
         return Annotated[type_, FailFast()] if is_list and fail_fast else type_
 

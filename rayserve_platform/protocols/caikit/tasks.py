@@ -26,7 +26,6 @@ class CaikitTask:
         parameters: what it may have.
         needs: the tasks a model's card must have.
         listed: whether a text that is too long is told by its place, for the inputs where it is.
-        served: whether we have an answer to it.
     """
 
     name: str
@@ -37,7 +36,6 @@ class CaikitTask:
     parameters: Mapping[str, Any]
     needs: frozenset[Task]
     listed: frozenset[str] = frozenset()
-    served: bool = True
 
 
 TRUNCATE: dict[str, Any] = {"truncate_input_tokens": int}
@@ -150,7 +148,6 @@ TEXT_GENERATION = CaikitTask(
     inputs={"text": str},
     parameters=GENERATION,
     needs=frozenset({Task.GENERATE}),
-    served=False,
 )
 STREAMED_TEXT_GENERATION = CaikitTask(
     name="server-streaming-text-generation",
@@ -160,7 +157,6 @@ STREAMED_TEXT_GENERATION = CaikitTask(
     inputs={"text": str},
     parameters=GENERATION,
     needs=frozenset({Task.GENERATE}),
-    served=False,
 )
 TASKS = (
     EMBEDDING,
@@ -177,7 +173,7 @@ TASKS = (
 
 def tasks_of(card: ModelCard) -> list[str]:
     """Return the names of the tasks that a model can be asked for."""
-    return [task.name for task in TASKS if task.served and task.needs <= card.tasks]
+    return [task.name for task in TASKS if task.needs <= card.tasks]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +200,7 @@ CROSS_ENCODER_MODULE = Module(
 )
 TEXT_GENERATION_MODULE = Module(
     id="f9181353-4ccf-4572-bd1e-f12bcda26792",
-    class_name="TextGeneration",
+    class_name="TextGenerationTGIS",
     name="Text Generation",
     version="0.1.0",
 )

@@ -10,91 +10,26 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.edge.http import HttpEdge
 from rayserve_platform.edge.limits import Admission
-from rayserve_platform.edge.rpc import Failed, RpcEdge
-from rayserve_platform.pb import (
-    caikit_info_service_pb2_grpc,
-    caikit_nlp_service_pb2_grpc,
-    reflection_pb2_grpc,
-)
+from rayserve_platform.pb import caikit_info_service_pb2_grpc, caikit_nlp_service_pb2_grpc
+from rayserve_platform.protocols.caikit.events import PING_S
 from rayserve_platform.protocols.caikit.http import CaikitHttp
 from rayserve_platform.protocols.caikit.tasks import STREAMED_TEXT_GENERATION
-from rayserve_platform.serving.faces import STREAMS, UNARY, rpc_protocols
 from rayserve_platform.settings.app import Ingress
 from tests.conftest import CancelledByClient, fake_runtime, listening
+from tests.rpc import listening_rpc
 
 MODEL = "all-minilm-l6-v2-caikit"
+LLM = "smollm2-135m-instruct-caikit"
+ADD = (
+    caikit_nlp_service_pb2_grpc.add_NlpServiceServicer_to_server,
+    caikit_info_service_pb2_grpc.add_InfoServiceServicer_to_server,
+)
 TIMEOUT_S = 60
 """What takes longer hangs: the test fails."""
-
-
-class Context:
-    """What Serve hands to an ingress with an RPC (`ray.serve.grpc_util.RayServegRPCContext`)."""
-
-    def __init__(self, metadata: Any) -> None:
-        self._metadata = [(key, value) for key, value in metadata]
-        self.code: grpc.StatusCode | None = None
-        self._details = ""
-        self.trailing: list[tuple[str, str]] = []
-
-    def invocation_metadata(self) -> list[tuple[str, Any]]:
-        return self._metadata
-
-    def set_code(self, code: grpc.StatusCode) -> None:
-        self.code = code
-
-    def set_details(self, details: str) -> None:
-        self._details = details
-
-    def details(self) -> str:
-        return self._details
-
-    def set_trailing_metadata(self, trailing: list[tuple[str, str]]) -> None:
-        self.trailing = trailing
-
-
-class Servicer:
-    """Forwards every RPC to the edge, as a replica of Serve does."""
-
-    def __init__(self, edge: RpcEdge) -> None:
-        for name in UNARY:
-            setattr(self, name, _unary(edge, name))
-        for name in STREAMS:
-            setattr(self, name, _stream(edge, name))
-        self._edge = edge
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        """What a service has and no protocol answers."""
-        return _unary(self._edge, name)
-
-
-def _unary(edge: RpcEdge, name: str) -> Callable[..., Any]:
-    async def answer(request: Any, context: Any) -> Any:
-        own = Context(context.invocation_metadata())
-        answered = await edge.unary(name, request, own)
-        if own.code is not None:
-            await context.abort(own.code, own.details(), tuple(own.trailing))
-        return answered
-
-    return answer
-
-
-def _stream(edge: RpcEdge, name: str) -> Callable[..., Any]:
-    async def answer(request: Any, context: Any) -> AsyncIterator[Any]:
-        own = Context(context.invocation_metadata())
-        try:
-            async for message in edge.stream(name, request, own):
-                yield message
-        except Failed:
-            assert own.code is not None
-            await context.abort(own.code, own.details(), tuple(own.trailing))
-
-    return answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,40 +60,26 @@ async def call(server: Caikit, rpc: str, body: bytes, *metadata: tuple[str, str]
 
 
 @contextlib.asynccontextmanager
-async def caikit(*runtimes: Any, **ingress: Any) -> AsyncIterator[Caikit]:
+async def caikit(*runtimes: Any, ping_s: float = PING_S, **ingress: Any) -> AsyncIterator[Caikit]:
     """Serve runtimes through the Caikit ingress over both transports."""
     settings = Ingress.model_validate({"protocols": ["caikit"], **ingress})
     catalog = Catalog(runtimes)
     admission = Admission(settings.limits)
-    edge = HttpEdge([CaikitHttp(catalog, docs=settings.docs)], settings, admission)
-    rpc = RpcEdge(rpc_protocols(settings, catalog), admission, access_log=False)
+    face = CaikitHttp(
+        catalog,
+        max_new_tokens=settings.caikit.max_new_tokens,
+        docs=settings.docs,
+        ping_s=ping_s,
+    )
+    edge = HttpEdge([face], settings, admission)
     async with contextlib.AsyncExitStack() as stack:
         url = await stack.enter_async_context(listening(CancelledByClient(edge)))
-        target = await stack.enter_async_context(_grpc(rpc))
+        target = await stack.enter_async_context(listening_rpc(catalog, settings, ADD, admission))
         http = httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, verify=False, trust_env=False)
         await stack.enter_async_context(http)
         channel = grpc.aio.insecure_channel(target)
         await stack.enter_async_context(channel)
         yield Caikit(url=url, target=target, http=http, channel=channel)
-
-
-@contextlib.asynccontextmanager
-async def _grpc(edge: RpcEdge) -> AsyncIterator[str]:
-    server = grpc.aio.server()
-    servicer: Any = Servicer(edge)
-    caikit_nlp_service_pb2_grpc.add_NlpServiceServicer_to_server(servicer, server)
-    caikit_info_service_pb2_grpc.add_InfoServiceServicer_to_server(servicer, server)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
-    # Serve adds version 1alpha of reflection by itself.
-    names = ("caikit.runtime.Nlp.NlpService", "caikit.runtime.info.InfoService")
-    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
 
 
 @pytest.fixture

@@ -14,26 +14,27 @@ SERVICE = "caikit.runtime.Nlp.NlpService"
 CANNOT = f"Model '{MODEL}' does not support the task '{{}}'. Its tasks: embedding,"
 
 
+EMBEDDER = {"tasks": ("embed", "score")}
+
+
 async def ask(run, *args: str):
     status, written = await run(sys.executable, CLIENT, *args, MODEL)
     assert status == 0, written
     return json.loads(written.splitlines()[-1])
 
 
-async def test_the_grpc_client_finds_its_messages_and_reads_why_a_model_cannot_generate(fake, run):
+async def test_the_grpc_client_finds_its_messages_and_generates(fake, run):
     server = await fake()
     got = await ask(run, "grpc", *server.target.split(":"))
     parameters = got["parameters"]["result"]
     assert parameters["max_new_tokens"] == "int64"
     assert {"text", "stop_sequences", "seed", "include_stop_sequence"} <= parameters.keys()
-    for call, task in (
-        ("generate", "text-generation"),
-        ("stream", "server-streaming-text-generation"),
-    ):
-        assert CANNOT.format(task) in got[call]["text"]
+    whole = got["generate"]["result"]
+    assert len(whole) == 4
+    assert "".join(got["stream"]["result"]) == whole
 
 
-async def test_the_http_client_reads_parameters_and_why_a_model_cannot_generate(fake, run):
+async def test_the_http_client_reads_parameters_and_generates(fake, run):
     server = await fake()
     got = await ask(run, "http", server.url)
     parameters = got["parameters"]["result"]
@@ -42,9 +43,19 @@ async def test_the_http_client_reads_parameters_and_why_a_model_cannot_generate(
         "start_index": "integer",
         "decay_factor": "number",
     }
-    assert CANNOT.format("text-generation") in got["generate"]["text"]
-    # It takes six bytes off every line, so that no error but an event's can be read with it.
+    assert len(got["generate"]["result"]) == 4
+    # It takes six bytes off every line, `event: message` too: so it fails against Caikit itself.
     assert got["stream"]["error"] == "JSONDecodeError"
+
+
+@pytest.mark.parametrize("transport", ["grpc", "http"])
+async def test_a_client_reads_why_a_model_cannot_generate(fake, run, transport):
+    server = await fake(**EMBEDDER)
+    where = server.target.split(":") if transport == "grpc" else [server.url]
+    got = await ask(run, transport, *where)
+    assert CANNOT.format("text-generation") in got["generate"]["text"]
+    if transport == "grpc":
+        assert CANNOT.format("server-streaming-text-generation") in got["stream"]["text"]
 
 
 async def test_grpcurl_embeds_without_proto_files(fake, run):

@@ -170,7 +170,7 @@ async def both(first: str):
     """An ingress that speaks two protocols; the first one has the paths that both have."""
     catalog = Catalog([fake_runtime(id=MODEL)])
     made: dict[str, Any] = {
-        "caikit": CaikitHttp(catalog),
+        "caikit": CaikitHttp(catalog, max_new_tokens=1024),
         "openai": OpenAIHttp(catalog, engine_elsewhere=True),
     }
     protocols = [made.pop(first), *made.values()]
