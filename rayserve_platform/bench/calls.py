@@ -36,9 +36,13 @@ class Generation:
     stream: bool = True
     max_tokens: int = 64
     ignore_eos: bool = False
+    min_tokens: int = 0
 
     def body(self, model: str, prompt: str) -> bytes:
-        """Return the JSON body for one prompt. `ignore_eos` is a field of vLLM's own API."""
+        """Return the JSON body for one prompt.
+
+        `ignore_eos` and `min_tokens` are fields of vLLM's own API.
+        """
         body: dict[str, object] = {
             "model": model,
             "max_tokens": self.max_tokens,
@@ -53,6 +57,8 @@ class Generation:
             body["stream_options"] = {"include_usage": True}
         if self.ignore_eos:
             body["ignore_eos"] = True
+        if self.min_tokens:
+            body["min_tokens"] = self.min_tokens
         return json.dumps(body).encode()
 
 

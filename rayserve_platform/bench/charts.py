@@ -33,7 +33,12 @@ _CAIKIT = (
     Column(metric="latency_p50_s", heading="request latency p50, ms", factor=1000),
     Column(metric="latency_p99_s", heading="request latency p99, ms", factor=1000),
 )
-_PARTS = {"llm": _LLM, "overhead": _OVERHEAD, "caikit": _CAIKIT}
+_TGIS = (
+    Column(metric="output_tokens_per_s", heading="TGIS: output tokens/s"),
+    Column(metric="ttft_p50_s", heading="TGIS: time to first token p50, ms", factor=1000),
+    Column(metric="latency_p50_s", heading="TGIS: request latency p50, ms", factor=1000),
+)
+_PARTS = {"llm": _LLM, "overhead": _OVERHEAD, "caikit": _CAIKIT, "tgis": _TGIS}
 _LOAD = (
     Column(metric="requests_per_s", heading="requests/s"),
     Column(metric="output_tokens_per_s", heading="output tokens/s"),

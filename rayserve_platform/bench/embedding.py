@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rayserve_platform.bench.calls import Call
-from rayserve_platform.bench.rpc import RpcCall, repeated_strings
+from rayserve_platform.bench.protobuf import repeated_strings
+from rayserve_platform.bench.rpc import RpcCall
 from rayserve_platform.bench.sentences import sentences
 
 # Every server of the part has the model under this name.

@@ -29,9 +29,7 @@ Say = Callable[[str], None]
 
 def drive_llm(plan: SuitePlan, peer: Peer, server: Server, outcome: Outcome, say: Say) -> None:
     """Let it generate, at each concurrency of the plan."""
-    model = run_blocking(first_model(server.url, {}))
-    if peer.needs("model") and model != MODEL_NAME:
-        raise BenchError(f"{server.url} serves {model!r}: another server answers for {peer.name}")
+    model = run_blocking(served_model(peer, server))
 
     def ask_for(tokens: int) -> Call:
         return generation_call(
@@ -53,6 +51,18 @@ def drive_llm(plan: SuitePlan, peer: Peer, server: Server, outcome: Outcome, say
             shape = Closed(concurrency=clients, requests=clients * plan.per_client)
             say(f"run {run}/{plan.runs}, {clients} clients x {plan.per_client} requests")
             outcome.add(run_blocking(run_load(call, shape)))
+
+
+async def served_model(peer: Peer, server: Server) -> str:
+    """Return the model's name.
+
+    Raises:
+        BenchError: it lists none, or another than it was started with.
+    """
+    model = await first_model(server.url, {})
+    if peer.needs("model") and model != MODEL_NAME:
+        raise BenchError(f"{server.url} serves {model!r}: another server answers for {peer.name}")
+    return model
 
 
 def await_answer(

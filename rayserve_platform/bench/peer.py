@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Part = Literal["llm", "overhead", "caikit"]
-# What is asked of it: an OpenAI server, a bare app's own paths, a Caikit runtime, or a model in
-# its own process without any API.
-Wire = Literal["openai", "bare", "caikit", "model"]
+Part = Literal["llm", "overhead", "caikit", "tgis"]
+# What is asked of it: an OpenAI server, a bare app's own paths, a Caikit runtime, TGIS, or a model
+# in its own process without any API.
+Wire = Literal["openai", "bare", "caikit", "tgis", "model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from rayserve_platform.bench.embedding import MODEL_ID
 from rayserve_platform.bench.peer import Part, Peer, Wire
 
 VLLM = "vllm"
+VLLM_COMPLETIONS = "vllm-completions"
 CAIKIT = "caikit"
 STREAMED_CHUNKS = 128
 
@@ -178,6 +179,29 @@ PEERS: tuple[Peer, ...] = (
         reference=CAIKIT,
         ready_path="/",
         wire="model",
+    ),
+    Peer(
+        name=VLLM_COMPLETIONS,
+        about="vLLM's own OpenAI server, its completions",
+        part="tgis",
+        command=_VLLM_COMMAND,
+        reference=VLLM_COMPLETIONS,
+    ),
+    _ours(
+        "ours-tgis-separate",
+        "this platform over TGIS, ingress and engine in two deployments",
+        "tgis",
+        config="tgis-separate.yaml",
+        reference=VLLM_COMPLETIONS,
+        wire="tgis",
+    ),
+    _ours(
+        "ours-tgis-colocated",
+        "this platform over TGIS, engine in the ingress replica",
+        "tgis",
+        config="tgis-colocated.yaml",
+        reference=VLLM_COMPLETIONS,
+        wire="tgis",
     ),
 )
 

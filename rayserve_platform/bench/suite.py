@@ -25,6 +25,7 @@ from rayserve_platform.bench.server import (
     stopping_by_signal,
 )
 from rayserve_platform.bench.suite_plan import MODEL_NAME, SuitePlan
+from rayserve_platform.bench.tgis_part import drive_tgis
 
 Drive = Callable[[SuitePlan, Peer, Server, Outcome, Say], None]
 
@@ -83,9 +84,15 @@ def _measure(plan: SuitePlan, peer: Peer, number: int, outcome: Outcome, say: Sa
 
 
 def _driver(peer: Peer) -> Drive:
-    if peer.part == "caikit":
-        return drive_model if peer.wire == "model" else drive_caikit
-    return drive_llm if peer.part == "llm" else drive_overhead
+    match peer.part:
+        case "llm":
+            return drive_llm
+        case "overhead":
+            return drive_overhead
+        case "caikit":
+            return drive_model if peer.wire == "model" else drive_caikit
+        case "tgis":
+            return drive_tgis
 
 
 def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCommand:

@@ -18,11 +18,11 @@ MODEL_NAME = "bench-model"
 class SuitePlan:
     """What to measure.
 
-    `per_client` requests are sent by each of `concurrency` clients in a run of the LLM part, so a
-    run has the same number of waves at every concurrency; `seconds` is the length of a run of the
-    overhead and the Caikit part. `embedder` is the directory of the Caikit part's model, `caikit`
-    the folder of the environment that Caikit runs in. `ready_s` is the deadline for a server's
-    start, up to its first answer.
+    `per_client` requests are sent by each of `concurrency` clients in a run of the LLM and the TGIS
+    part, so a run has the same number of waves at every concurrency; `seconds` is the length of a
+    run of the overhead and the Caikit part. `embedder` is the directory of the Caikit part's model,
+    `caikit` the folder of the environment that Caikit runs in. `ready_s` is the deadline for a
+    server's start, up to its first answer.
     """
 
     peers: tuple[Peer, ...]
@@ -97,7 +97,7 @@ def _check_model(option: str, folder: Path | None, need: str) -> None:
 def part_named(name: str) -> Part | None:
     """Return the part of that name, None for `all`."""
     match name:
-        case "llm" | "overhead" | "caikit":
+        case "llm" | "overhead" | "caikit" | "tgis":
             return name
         case _:
             return None

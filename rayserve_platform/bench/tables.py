@@ -43,12 +43,15 @@ _PART_COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "llm": (RATES[2], *TIMES[:5], RATES[0], TIMES[5], TIMES[6]),
     "overhead": (RATES[0], RATES[3], TIMES[5], TIMES[6]),
     "caikit": (RATES[0], RATES[1], TIMES[5], TIMES[6]),
+    "tgis": (RATES[2], TIMES[0], TIMES[5], TIMES[6], RATES[0], *TIMES[1:5]),
 }
 _SHORT_COLUMNS = 4
 _PART_TITLES = {
     "llm": "LLM: medians (and ratio to vLLM's own server)",
     "overhead": "Cost of our own layer: medians (and ratio to the bare Ray Serve app)",
     "caikit": "Embeddings: medians (and ratio to the real Caikit runtime)",
+    "tgis": "TGIS's Generate and GenerateStream: medians (and ratio to vLLM's own OpenAI server, "
+    "which stands for vllm-tgis-adapter: that one needs an older vLLM)",
 }
 _LEGEND = (
     "TTFT: first content after the request; ITL: gap between streamed chunks; TPOT: time per "

@@ -114,10 +114,13 @@ def load(out: Path | None, **options: Any) -> None:
 
 
 _suite_options = _options(
-    click.option("--part", type=click.Choice(["llm", "overhead", "caikit", "all"]), default="all",
+    click.option("--part", type=click.Choice(["llm", "overhead", "caikit", "tgis", "all"]),
+                 default="all",
                  show_default=True, help="llm: tokens against vLLM's own server. overhead: the "
                  "cost of our own layer against bare Ray Serve apps. caikit: embeddings against "
-                 "the real Caikit runtime, which `make caikit-peer` installs."),
+                 "the real Caikit runtime, which `make caikit-peer` installs. tgis: tokens over "
+                 "TGIS's gRPC against vLLM's own server, which stands for vllm-tgis-adapter (that "
+                 "needs an older vLLM)."),
     click.option("--only", metavar="NAME,...", default="",
                  help="Only these servers (see --list).  [default: all of the part]"),
     click.option("--list", "list_only", is_flag=True, help="List the servers and leave."),
@@ -138,11 +141,11 @@ _suite_options = _options(
                  help="Times to go through all servers, so that a drift of the machine meets each; "
                  "their runs are pooled. caikit: once more for each run."),
     click.option("--concurrency", "-c", type=_COUNT, multiple=True, default=(1, 8, 16),
-                 show_default=True, help="llm: clients at once; may be repeated."),
+                 show_default=True, help="llm, tgis: clients at once; may be repeated."),
     click.option("--per-client", type=_COUNT, default=4, show_default=True,
-                 help="llm: requests each client sends in a run."),
+                 help="llm, tgis: requests each client sends in a run."),
     click.option("--max-tokens", type=_COUNT, default=64, show_default=True,
-                 help="llm: output tokens per request (exactly so many come)."),
+                 help="llm, tgis: output tokens per request (exactly so many come)."),
     click.option("--seconds", type=_COUNT, default=5, show_default=True,
                  help="overhead, caikit: seconds per run."),
     click.option("--wrk/--no-wrk", "use_wrk", default=True, show_default=True,

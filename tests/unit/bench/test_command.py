@@ -103,6 +103,13 @@ def test_suite_lists_the_servers_of_the_caikit_part():
     ]  # fmt: skip
 
 
+def test_suite_lists_the_servers_of_the_tgis_part():
+    done = run("suite", "--list", "--part", "tgis")
+    assert [line.split()[0] for line in done.output.splitlines()] == [
+        "vllm-completions", "ours-tgis-separate", "ours-tgis-colocated",
+    ]  # fmt: skip
+
+
 def test_suite_says_how_to_build_what_the_caikit_part_needs(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     done = run("suite", "--only", "caikit", "--embedder", str(tmp_path),

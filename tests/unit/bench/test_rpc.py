@@ -1,36 +1,53 @@
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from time import perf_counter
 
 import grpc
 import pytest
-from google.protobuf.field_mask_pb2 import FieldMask
 
 from rayserve_platform.bench.load import Closed, run_load
-from rayserve_platform.bench.rpc import RpcCall, repeated_strings
+from rayserve_platform.bench.protobuf import field, fields
+from rayserve_platform.bench.rpc import Generated, RpcCall, rpc_exchange
 from rayserve_platform.bench.server import free_port
 
 METHOD = "/any.Service/Method"
 FOUR = Closed(concurrency=2, requests=4)
+# A stream's first message tells of the input only.
+ANSWERS = {
+    b"empty": [b""],
+    b"garbled": [b"\x0a\xff"],
+    b"no tokens": [field(2, "text")],
+    b"counts": [field(1, 3) + field(2, "text")],
+    b"streams": [b"\x18\x09", *(field(1, count) + field(2, "text") for count in (1, 2, 3))],
+    b"breaks": [field(1, 1) + field(2, "text")],
+}
 
 
 class Service(grpc.GenericRpcHandler):
-    """Answers by the message: `good`, `empty`, `full`, `hangs`; keeps what it got."""
+    """Answers by the message: `full` and `hangs`, else what `ANSWERS` has; keeps what it got.
+
+    On the wire an answer is a stream of one message.
+    """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bytes, dict]] = []
         self.release = asyncio.Event()
 
     def service(self, details):
-        async def answer(message: bytes, context) -> bytes:
+        async def answer(message: bytes, context) -> AsyncIterator[bytes]:
             metadata = dict(context.invocation_metadata())
             self.asked.append((details.method, message, metadata))
             if message == b"full":
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
             if message == b"hangs":
                 await self.release.wait()
-            return b"" if message == b"empty" else b"answer"
+            for piece in ANSWERS.get(message, [b"answer"]):
+                yield piece
+            if message == b"breaks":
+                await context.abort(grpc.StatusCode.INTERNAL, "broken")
 
-        return grpc.unary_unary_rpc_method_handler(answer)
+        return grpc.unary_stream_rpc_method_handler(answer)
 
 
 @pytest.fixture
@@ -83,6 +100,47 @@ async def test_service_that_is_not_there_is_unavailable():
     assert dict(result.errors) == {"grpc_unavailable": 4}
 
 
-@pytest.mark.parametrize("texts", [["one"], ["", "zwölf", "x" * 127, "y" * 128, "z" * 70_000]])
-def test_strings_are_written_as_protobuf_writes_field_1(texts: list[str]):
-    assert repeated_strings(texts) == FieldMask(paths=texts).SerializeToString()
+def read(message: bytes) -> Generated:
+    """Field 1 is the number of tokens so far, field 2 the text."""
+    found = fields(message)
+    return Generated(tokens=int(found.get(1, 0)), text=2 in found)
+
+
+async def test_an_answer_says_its_own_tokens(service):
+    _, target = service
+    call = replace(call_to(target, b"counts"), read=read)
+    result = await run_load(call, FOUR)
+    assert (result.succeeded, result.tokens_from, result.ttft_p50_s) == (4, "usage", None)
+    assert result.output_tokens_per_s == pytest.approx(4 * 3 / result.elapsed_s)
+
+
+async def test_a_stream_counts_messages_and_takes_the_last_ones_tokens(service):
+    _, target = service
+    call = replace(call_to(target, b"streams"), stream=True, read=read)
+    async with rpc_exchange(call) as exchange:
+        sample = await exchange(0, perf_counter())
+    # The message before the first text is no gap: it is part of the time to the first token.
+    assert (sample.error, sample.events, len(sample.gaps_s)) == (None, 4, 2)
+    assert (sample.output_tokens, sample.tokens_from) == (3, "usage")
+    assert sample.ttft_s is not None
+    assert sample.ttft_s + sum(sample.gaps_s) <= sample.latency_s
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (b"full", "grpc_resource_exhausted"),
+        (b"empty", "bad_answer"),
+        (b"garbled", "bad_answer"),
+        (b"no tokens", "bad_answer"),
+        (b"breaks", "grpc_internal"),
+    ],
+)
+async def test_answers_that_do_not_say_their_tokens_are_failures(
+    service, message: bytes, kind: str, *, stream: bool
+):
+    _, target = service
+    call = replace(call_to(target, message), stream=stream, read=read)
+    result = await run_load(call, FOUR)
+    assert (result.succeeded, dict(result.errors)) == (0, {kind: 4})
