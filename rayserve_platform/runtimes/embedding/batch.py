@@ -1,12 +1,14 @@
 """Dynamic batching across requests, by tokens.
 
 There is no timer: what comes in while the engine is busy makes the next batch. All models of a
-replica share one queue, since they share its threads.
+replica share one queue, since they share its threads. Texts go from a tokenizer thread to a lane's
+thread and back, without a stop at the event loop in between: on two cores that is worth 5 %.
 """
 
 import asyncio
-import functools
-from collections.abc import Sequence
+import logging
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -16,9 +18,14 @@ from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.runtimes.embedding.backend import Backend, Result
 from rayserve_platform.runtimes.embedding.plan import together
 
+log = logging.getLogger("rayserve.embedding")
+
 LANE_TOKENS = 96
 """Least work that is worth a lane of its own. With all-MiniLM-L6-v2 on two cores, two lanes of four
 sentences are as fast as one call of eight on both cores, and of more sentences faster by 7 %."""
+
+TOKENIZER_THREADS = 2
+"""A tokenizer takes 35 µs for a sentence; a second thread keeps a long list from holding it up."""
 
 FAILURES_LIMIT = 3
 """Batches in a row that fail before the engine counts as dead."""
@@ -32,15 +39,39 @@ class Row:
     segments: Sequence[int] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The rows of one request, and their results [rows, …]."""
+
+    rows: list[Row]
+    results: Result
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class _Job:
-    """The rows of one request on one model."""
+    """One request. Its future belongs to the event loop, all else to whoever holds the lock."""
 
     backend: Backend
     pad_id: int
-    done: asyncio.Future[None]
-    left: int
+    future: asyncio.Future[Done]
+    rows: list[Row] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
+    left: int = 0
+    dropped: bool = False
+
+    def answer(self, answer: Done | BaseException) -> None:
+        """Answer from any thread; a request that has been given up hears nothing."""
+        loop = self.future.get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._set, answer)
+
+    def _set(self, answer: Done | BaseException) -> None:
+        if self.future.done():
+            return
+        if isinstance(answer, Done):
+            self.future.set_result(answer)
+        else:
+            self.future.set_exception(answer)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -66,102 +97,180 @@ class Batcher:
         self._max_batch_tokens = max_batch_tokens
         self._max_queued_tokens = max_queued_tokens
         self._retry_after_s = retry_after_s
-        self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="embedding")
+        self._changed = threading.Condition()
         self._waiting: list[_Entry] = []
+        self._queued_tokens = 0
         self._running = 0
         self._alone = False
         self._failures = 0
+        self._closed = False
+        self._preparing = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix="tokenizer")
+        self._lanes = [
+            threading.Thread(target=self._work, name=f"embedding-{i}", daemon=True)
+            for i in range(lanes)
+        ]
+        for lane in self._lanes:
+            lane.start()
 
-    async def run(self, backend: Backend, rows: Sequence[Row], *, pad_id: int) -> Result:
-        """Return one result a row: [rows, …]. Cancelling takes what still waits out of the queue.
+    async def run(self, backend: Backend, prepare: Callable[[], list[Row]], *, pad_id: int) -> Done:
+        """Compute the rows that `prepare` makes, which runs in a tokenizer's thread.
+
+        Cancelling takes what still waits out of the queue.
 
         Raises:
-            PlatformError: RESOURCE_EXHAUSTED, at once, when too many tokens wait.
+            PlatformError: RESOURCE_EXHAUSTED, at once, when too many tokens wait; whatever
+                `prepare` raises.
         """
-        waiting = self.queued_tokens
-        if waiting and waiting + sum(len(row.ids) for row in rows) > self._max_queued_tokens:
-            raise PlatformError(
-                Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=self._retry_after_s
-            )
-        done = asyncio.get_running_loop().create_future()
-        job = _Job(backend=backend, pad_id=pad_id, done=done, left=len(rows))
-        job.results = [np.empty(0, np.float32)] * len(rows)
-        self._waiting += [_Entry(row=row, job=job, place=i) for i, row in enumerate(rows)]
-        self._start_what_can()
+        if self._queued_tokens >= self._max_queued_tokens:
+            raise self._overloaded()
+        future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        job = _Job(backend=backend, pad_id=pad_id, future=future)
+        self._preparing.submit(self._prepare, job, prepare)
         try:
-            await done
-        except BaseException:
-            self._waiting = [entry for entry in self._waiting if entry.job is not job]
+            return await future
+        except asyncio.CancelledError:
+            self._drop(job)
             raise
-        return np.stack(job.results)
+
+    async def prepared(self, work: Callable[[], object]) -> object:
+        """Run what only a tokenizer is needed for in a tokenizer's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._preparing, work)
 
     @property
     def queued_tokens(self) -> int:
         """Tokens that wait for their turn."""
-        return sum(len(entry.row.ids) for entry in self._waiting)
+        return self._queued_tokens
 
     def check(self) -> None:
         """Raise when the engine fails whatever it is given."""
-        if self._failures >= FAILURES_LIMIT:
-            raise PlatformError(Code.UNAVAILABLE, "The model's engine is not available.")
+        if self._closed or self._failures >= FAILURES_LIMIT:
+            raise self._unavailable()
 
     def close(self) -> None:
-        """Wait for what runs, and drop what waits."""
-        self._waiting.clear()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Wait for what runs, and refuse what waits."""
+        with self._changed:
+            self._closed = True
+            jobs = {entry.job for entry in self._waiting}
+            self._waiting.clear()
+            self._queued_tokens = 0
+            self._changed.notify_all()
+        for job in jobs:
+            job.answer(self._unavailable())
+        self._preparing.shutdown()
+        for lane in self._lanes:
+            lane.join()
 
-    def _start_what_can(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting and (batch := self._take()):
-            self._running += 1
-            call = functools.partial(_call, batch, alone=self._alone)
-            running = loop.run_in_executor(self._pool, call)
-            running.add_done_callback(functools.partial(self._finish, batch))
+    def _prepare(self, job: _Job, prepare: Callable[[], list[Row]]) -> None:
+        try:
+            if not job.dropped:
+                self._put(job, prepare())
+        except BaseException as error:  # noqa: BLE001  # whoever asked is told, in another thread
+            job.answer(error)
 
-    def _take(self) -> list[_Entry] | None:
-        """Take the next batch out of the queue, or None if the engine has its hands full."""
+    def _put(self, job: _Job, rows: list[Row]) -> None:
+        """Queue the rows of a job; refuse them if too many tokens wait already."""
+        tokens = sum(len(row.ids) for row in rows)
+        with self._changed:
+            if self._closed:
+                raise self._unavailable()
+            if self._waiting and self._queued_tokens + tokens > self._max_queued_tokens:
+                raise self._overloaded()
+            if job.dropped:
+                return
+            job.rows, job.left = rows, len(rows)
+            job.results = [np.empty(0, np.float32)] * len(rows)
+            self._waiting += [_Entry(row=row, job=job, place=i) for i, row in enumerate(rows)]
+            self._queued_tokens += tokens
+            self._changed.notify_all()
+        if not rows:
+            job.answer(Done(rows, np.zeros((0, 1), np.float32)))
+
+    def _drop(self, job: _Job) -> None:
+        with self._changed:
+            job.dropped = True
+            self._take_out([entry for entry in self._waiting if entry.job is job])
+
+    def _take_out(self, entries: Sequence[_Entry]) -> None:
+        taken = set(entries)
+        self._waiting = [entry for entry in self._waiting if entry not in taken]
+        self._queued_tokens -= sum(len(entry.row.ids) for entry in entries)
+
+    def _work(self) -> None:
+        """Compute batch after batch, in a thread of its own."""
+        while True:
+            with self._changed:
+                while not (batch := self._next()):
+                    if self._closed:
+                        return
+                    self._changed.wait()
+                self._running += 1
+                alone = self._alone
+            answer: Result | BaseException
+            try:
+                answer = _call(batch, alone=alone)
+            except BaseException as error:  # whoever waits for it is told; the lane must go on
+                log.exception("a batch of %d failed", len(batch))
+                answer = error
+            self._finish(batch, answer)
+
+    def _next(self) -> list[_Entry]:
+        """Take the next batch out of the queue; empty if there is none, or no lane for it."""
+        if not self._waiting or self._alone:
+            return []
         oldest = self._waiting[0].job.backend
-        if self._alone or (self._running and self._running >= oldest.lanes):
-            return None
-        places = [i for i, entry in enumerate(self._waiting) if entry.job.backend is oldest]
-        lengths = [len(self._waiting[i].row.ids) for i in places]
+        if self._running and self._running >= oldest.lanes:
+            return []
+        ours = [entry for entry in self._waiting if entry.job.backend is oldest]
+        lengths = [len(entry.row.ids) for entry in ours]
         free = oldest.lanes - self._running
         share = -(-sum(lengths) // max(1, free))
-        split = oldest.lanes > 1 and len(places) >= free and share >= LANE_TOKENS
+        split = oldest.lanes > 1 and len(ours) >= free and share >= LANE_TOKENS
         self._alone = not self._running and not split
         limit = self._max_batch_tokens
         if not self._alone:
             limit = min(limit, max(share, LANE_TOKENS))
         chosen = together(lengths, call_tokens=oldest.call_tokens, limit=limit)
-        taken = {places[i] for i in chosen}
-        batch = [self._waiting[i] for i in sorted(taken)]
-        self._waiting = [entry for i, entry in enumerate(self._waiting) if i not in taken]
+        batch = [ours[i] for i in chosen]
+        self._take_out(batch)
         return batch
 
-    def _finish(self, batch: list[_Entry], running: asyncio.Future[Result]) -> None:
-        """Hand the results out and go on with what waits."""
-        self._running -= 1
-        self._alone = False
-        error = None if running.cancelled() else running.exception()
-        if running.cancelled():
-            error = PlatformError(Code.UNAVAILABLE, "The model's engine has been stopped.")
-        self._failures = self._failures + 1 if error else 0
-        for index, entry in enumerate(batch):
-            job = entry.job
-            if job.done.done():
-                continue
-            if error is not None:
-                job.done.set_exception(error)
-                continue
-            job.results[entry.place] = running.result()[index]
-            job.left -= 1
-            if not job.left:
-                job.done.set_result(None)
-        self._start_what_can()
+    def _finish(self, batch: list[_Entry], answer: Result | BaseException) -> None:
+        """Hand the results out; a lane is free again."""
+        ready: list[_Job] = []
+        failed = isinstance(answer, BaseException)
+        with self._changed:
+            self._running -= 1
+            if self._alone:
+                self._alone = False
+                self._changed.notify_all()
+            self._failures = self._failures + 1 if failed else 0
+            if failed:
+                jobs = {entry.job for entry in batch}
+                self._take_out([entry for entry in self._waiting if entry.job in jobs])
+            for index, entry in enumerate(batch):
+                if not isinstance(answer, BaseException):
+                    entry.job.results[entry.place] = answer[index]
+                entry.job.left -= 1
+                if failed or not entry.job.left:
+                    ready.append(entry.job)
+        for job in ready:
+            job.answer(
+                answer
+                if isinstance(answer, BaseException)
+                else Done(job.rows, np.stack(job.results))
+            )
+
+    def _overloaded(self) -> PlatformError:
+        return PlatformError(
+            Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=self._retry_after_s
+        )
+
+    def _unavailable(self) -> PlatformError:
+        return PlatformError(Code.UNAVAILABLE, "The model's engine is not available. Retry later.")
 
 
 def _call(batch: list[_Entry], *, alone: bool) -> Result:
-    """Pad the rows to one length and compute them; runs in a thread."""
+    """Pad the rows to one length and compute them."""
     width = max(len(entry.row.ids) for entry in batch)
     job = batch[0].job
     ids = np.full((len(batch), width), job.pad_id, np.int64)
@@ -171,5 +280,6 @@ def _call(batch: list[_Entry], *, alone: bool) -> Result:
         length = len(entry.row.ids)
         ids[index, :length] = entry.row.ids
         mask[index, :length] = 1
-        segments[index, : len(entry.row.segments)] = entry.row.segments
+        if entry.row.segments:
+            segments[index, :length] = entry.row.segments
     return job.backend.run(ids, mask, segments, alone=alone)

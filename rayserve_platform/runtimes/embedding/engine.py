@@ -4,8 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from rayserve_platform.core.messages import (
 )
 from rayserve_platform.core.metrics import MetricTypes
 from rayserve_platform.core.runtime import PartialRuntime
-from rayserve_platform.runtimes.embedding.batch import Batcher, Row
+from rayserve_platform.runtimes.embedding.batch import Batcher, Done, Row
 from rayserve_platform.runtimes.embedding.loading import RUNTIME, Loaded, broken, listed, load
 from rayserve_platform.settings.app import Model
 from rayserve_platform.settings.embedding import EmbeddingApp
@@ -36,8 +35,8 @@ GPU_BATCH_TOKENS = 16384
 QUEUED_BATCHES = 64
 """Defaults; the settings say why."""
 
-TOKENIZER_THREADS = 2
-"""A tokenizer takes 50 µs for a sentence; a second thread keeps a long list from holding it up."""
+INLINE_NUMBERS = 1 << 16
+"""Vectors of up to so many numbers are compared at once: it takes less than a millisecond."""
 
 T = TypeVar("T")
 
@@ -51,7 +50,6 @@ class EmbeddingRuntime(PartialRuntime):
         self._settings = settings
         self._cards: dict[str, ModelCard] = {}
         self._loaded: dict[str, Loaded] = {}
-        self._tokenizing = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix="tokenizer")
         self._batcher: Batcher | None = None
 
     async def start(self) -> None:
@@ -73,7 +71,6 @@ class EmbeddingRuntime(PartialRuntime):
                 problem = problem or found
                 self._cards[model.id] = broken(model, found.message)
         if not self._loaded:
-            self._tokenizing.shutdown()
             raise problem or PlatformError(
                 Code.INVALID_ARGUMENT, "models_dir holds no model", param="models_dir"
             )
@@ -106,7 +103,6 @@ class EmbeddingRuntime(PartialRuntime):
         """Wait for what runs, and release the models."""
         if self._batcher is not None:
             await asyncio.to_thread(self._batcher.close)
-        self._tokenizing.shutdown()
         for found in {id(found): found for found in self._loaded.values()}.values():
             found.backend.close()
         self._loaded.clear()
@@ -127,34 +123,39 @@ class EmbeddingRuntime(PartialRuntime):
         if model.encoder.cross:
             raise self._refused("compute embeddings with a cross-encoder")
         size = _dimensions(model, request.dimensions)
-        rows = await self._off_loop(
-            lambda: model.texts.rows(request.inputs, "inputs", request.truncate_tokens)
+        done = await self._run(
+            model, lambda: model.texts.rows(request.inputs, "inputs", request.truncate_tokens)
         )
-        vectors = await self._run(model, rows)
+        vectors = done.results
+        if not done.rows:
+            vectors = np.zeros((0, model.card.dimension or 0), np.float32)
         if size is not None:
             vectors = _normalized(vectors[:, :size])
-        return Embeddings(vectors=vectors, token_counts=tuple(len(row.ids) for row in rows))
+        return Embeddings(vectors=vectors, token_counts=tuple(len(row.ids) for row in done.rows))
 
     async def score(self, request: Score) -> Scores:
         """Score each document for each query: cosines, or a cross-encoder's own scores."""
         model = self._model(request.model)
-        truncate, shape = request.truncate_tokens, (len(request.queries), len(request.documents))
+        texts, truncate = model.texts, request.truncate_tokens
+        queries, documents = request.queries, request.documents
+        shape = (len(queries), len(documents))
         if model.encoder.cross:
-            rows = await self._off_loop(
-                lambda: model.texts.pairs(request.queries, request.documents, truncate)
-            )
-            scores = (await self._run(model, rows)).reshape(shape)
+            done = await self._run(model, lambda: texts.pairs(queries, documents, truncate))
+            scores = done.results.reshape(shape)
         else:
             # Caikit, too, complains of documents first.
-            rows = await self._off_loop(
+            done = await self._run(
+                model,
                 lambda: (
-                    model.texts.rows(request.documents, "documents", truncate)
-                    + model.texts.rows(request.queries, "queries", truncate)
-                )
+                    texts.rows(documents, "documents", truncate)
+                    + texts.rows(queries, "queries", truncate)
+                ),
             )
-            vectors = await self._run(model, rows)
-            scores = await self._off_loop(lambda: _cosines(vectors, shape))
-        return Scores(scores=scores, token_count=sum(len(row.ids) for row in rows))
+            if done.results.size <= INLINE_NUMBERS:
+                scores = _cosines(done.results, shape)
+            else:
+                scores = await self._off_loop(lambda: _cosines(done.results, shape))
+        return Scores(scores=scores, token_count=sum(len(row.ids) for row in done.rows))
 
     async def tokenize(self, request: Tokenize) -> Tokens:
         """Split a text as it stands, with offsets; `truncate_tokens` keeps the first ones."""
@@ -179,14 +180,13 @@ class EmbeddingRuntime(PartialRuntime):
             )
         return found
 
-    async def _run(self, model: Loaded, rows: list[Row]) -> NDArray[np.float32]:
+    async def _run(self, model: Loaded, prepare: Callable[[], list[Row]]) -> Done:
         assert self._batcher is not None
-        if not rows:
-            return np.zeros((0, model.card.dimension or 1), np.float32)
-        return await self._batcher.run(model.backend, rows, pad_id=model.texts.pad_id)
+        return await self._batcher.run(model.backend, prepare, pad_id=model.texts.pad_id)
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
+        assert self._batcher is not None
+        return cast("T", await self._batcher.prepared(work))
 
 
 def _loaded(model: Model, settings: EmbeddingApp, threads: int) -> Loaded | PlatformError:
