@@ -188,8 +188,8 @@ async def serve() -> AsyncIterator[Serve]:
     """Start a runtime over a directory; all of them are stopped at the end."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(path: Path | str, **engine: Any) -> Served:
-            model = Model(id="m", source=str(path))
+        async def start(path: Path | str, *, name: str = "m", **engine: Any) -> Served:
+            model = Model(id=name, source=str(path))
             runtime = TorchRuntime(TorchApp(model=model, engine=TorchEngine(**engine)))
             stack.push_async_callback(runtime.stop)
             await runtime.start()
