@@ -8,6 +8,7 @@ from typing import Any
 
 CHAT = "/v1/chat/completions"
 QUESTION = "What is the capital of France?"
+BEGINNING = "The capital of France is"
 
 
 def answers(base: str) -> bool:
@@ -52,8 +53,9 @@ def _example(base: str, protocols: Sequence[str], model: str) -> tuple[str, dict
         writes = (model, "Text Generation") in (
             (one["name"], one["module_metadata"]["name"]) for one in listed
         )
-        task = "text-generation" if writes else "embedding"
-        return f"/api/v1/task/{task}", {"inputs": QUESTION, "model_id": model}
+        if writes:  # goes on from a text: to a question it may have nothing to add
+            return "/api/v1/task/text-generation", {"inputs": BEGINNING, "model_id": model}
+        return "/api/v1/task/embedding", {"inputs": QUESTION, "model_id": model}
     # A server without documentation is taken for one that chats.
     if CHAT in _json(f"{base}/openapi.json").get("paths", [CHAT]):
         message = {"role": "user", "content": QUESTION}
