@@ -9,8 +9,8 @@ one that has sent nothing yet would end as OK.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,7 +68,7 @@ class Call:
 
 
 Unary = Callable[[Call], Awaitable[Any]]
-Stream = Callable[[Call], AsyncIterator[Any]]
+Stream = Callable[[Call], AsyncGenerator[Any, None]]
 
 
 class RpcProtocol(Protocol):
@@ -124,7 +124,7 @@ class RpcEdge:
             except Exception as error:  # noqa: BLE001  # whatever it is, `_refuse` logs it
                 return _refuse(protocol, call, context, error)
 
-    async def stream(self, name: str, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def stream(self, name: str, request: Any, context: Any) -> AsyncGenerator[Any, None]:
         """Answer an RPC with a stream."""
         if name not in self._streams:
             _fail(context, grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
@@ -133,12 +133,11 @@ class RpcEdge:
         call = _call(protocol, name, request, context)
         with self._observed(protocol, call):
             try:
-                if protocol.exempt:
-                    async for message in handler(call):
-                        yield message
-                else:
-                    with self._admission.permit():
-                        async for message in handler(call):
+                permit = nullcontext() if protocol.exempt else self._admission.permit()
+                # Closed with the call, so that a client that leaves ends the work behind it.
+                with permit:
+                    async with aclosing(handler(call)) as messages:
+                        async for message in messages:
                             yield message
             except Exception as error:  # noqa: BLE001  # whatever it is, `_refuse` logs it
                 _refuse(protocol, call, context, error)

@@ -7,7 +7,7 @@ SERVICE_UNKNOWN.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 from typing import Any
 
 import grpc
@@ -48,7 +48,7 @@ class HealthRpc:
             raise PlatformError(Code.NOT_FOUND, "")
         return HealthCheckResponse(status=await self._status())
 
-    async def _watch(self, call: Call) -> AsyncIterator[Any]:
+    async def _watch(self, call: Call) -> AsyncGenerator[Any, None]:
         """Answer Watch: the status now, and again whenever it changes.
 
         The stream ends after `WATCH_S`, and clients open another, as the protocol asks of them: a

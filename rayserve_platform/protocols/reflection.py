@@ -5,7 +5,7 @@ version 1, which newer clients try first. The messages of both are the same on t
 grpcio-reflection's servicer answers for version 1 as well.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, cast
 
 import grpc
@@ -33,7 +33,7 @@ class ReflectionRpc:
         """Return the plain status."""
         return STATUS[error.code], error.message
 
-    async def _info(self, call: Call) -> AsyncIterator[Any]:
+    async def _info(self, call: Call) -> AsyncGenerator[Any, None]:
         """Answer each request of the stream in turn."""
         async for request in call.request:
             older = reflection_pb2.ServerReflectionRequest.FromString(request.SerializeToString())

@@ -1,6 +1,7 @@
 """The ingress deployment: every protocol of an application, over HTTP and gRPC."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from ray import serve
@@ -83,8 +84,9 @@ def _unary(name: str) -> Callable[..., Any]:
 
 def _stream(name: str) -> Callable[..., Any]:
     async def answer(self: IngressReplica, request: Any, grpc_context: Any) -> AsyncIterator[Any]:
-        async for message in self._rpc.stream(name, request, grpc_context):
-            yield message
+        async with aclosing(self._rpc.stream(name, request, grpc_context)) as messages:
+            async for message in messages:
+                yield message
 
     answer.__name__ = name
     return answer

@@ -1,6 +1,6 @@
 """Caikit's gRPC API: `NlpService` and `InfoService`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -67,7 +67,7 @@ class CaikitRpc:
     async def _answer(self, task: CaikitTask, call: Call) -> Any:
         return message(await answer(await self._asked(task, call)), call.request)
 
-    async def _stream(self, task: CaikitTask, call: Call) -> AsyncIterator[Any]:
+    async def _stream(self, task: CaikitTask, call: Call) -> AsyncGenerator[Any, None]:
         async with aclosing(stream(await self._asked(task, call))) as source:
             async for chunks in source:
                 for chunk in chunks:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
@@ -113,7 +113,7 @@ class TgisRpc:
         )
         return answer
 
-    async def _generate_stream(self, call: Call) -> AsyncIterator[Any]:
+    async def _generate_stream(self, call: Call) -> AsyncGenerator[Any, None]:
         request = _bounded(call)
         with self._metrics.call("stream", 1) as began, self._places(1):
             if not request.HasField("request"):
