@@ -19,7 +19,9 @@ class EmbeddingEngine(Settings):
     precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
     """What the model computes in. `float32` gives Caikit's vectors. `bfloat16`: both backends, for
     processors and GPUs that have it. `float16`: GPUs. `int8`: OpenVINO, on processors with VNNI or
-    AMX alone (elsewhere it is slower than float32); the vectors differ in the second digit."""
+    AMX alone, elsewhere it is slower than float32. Measured with all-MiniLM-L6-v2 on two cores with
+    AVX-512 VNNI and BF16, 32 requests at a time: float32 693 sentences/s, bfloat16 989 (cosines to
+    Caikit's vectors from 0.9999), int8 1099 (from 0.995)."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of computation in a replica; by default `placement.num_cpus`, at least one."""
     max_batch_tokens: int | None = Field(default=None, ge=1)

@@ -59,19 +59,29 @@ class _Job:
     left: int = 0
     dropped: bool = False
 
-    def answer(self, answer: Done | BaseException) -> None:
-        """Answer from any thread; a request that has been given up hears nothing."""
-        loop = self.future.get_loop()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(self._set, answer)
 
-    def _set(self, answer: Done | BaseException) -> None:
-        if self.future.done():
-            return
+_Answer = tuple[_Job, Done | BaseException]
+
+
+def _tell(answers: Sequence[_Answer]) -> None:
+    """Answer requests from any thread: each event loop is woken once."""
+    loops: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+    for job, answer in answers:
+        loops.setdefault(job.future.get_loop(), []).append((job, answer))
+    for loop, theirs in loops.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_set, theirs)
+
+
+def _set(answers: Sequence[_Answer]) -> None:
+    """Answer in the event loop; a request that has been given up hears nothing."""
+    for job, answer in answers:
+        if job.future.done():
+            continue
         if isinstance(answer, Done):
-            self.future.set_result(answer)
+            job.future.set_result(answer)
         else:
-            self.future.set_exception(answer)
+            job.future.set_exception(answer)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -154,8 +164,7 @@ class Batcher:
             self._waiting.clear()
             self._queued_tokens = 0
             self._changed.notify_all()
-        for job in jobs:
-            job.answer(self._unavailable())
+        _tell([(job, self._unavailable()) for job in jobs])
         self._preparing.shutdown()
         for lane in self._lanes:
             lane.join()
@@ -165,7 +174,7 @@ class Batcher:
             if not job.dropped:
                 self._put(job, prepare())
         except BaseException as error:  # noqa: BLE001  # whoever asked is told, in another thread
-            job.answer(error)
+            _tell([(job, error)])
 
     def _put(self, job: _Job, rows: list[Row]) -> None:
         """Queue the rows of a job; refuse them if too many tokens wait already."""
@@ -183,7 +192,7 @@ class Batcher:
             self._queued_tokens += tokens
             self._changed.notify_all()
         if not rows:
-            job.answer(Done(rows, np.zeros((0, 1), np.float32)))
+            _tell([(job, Done(rows, np.zeros((0, 1), np.float32)))])
 
     def _drop(self, job: _Job) -> None:
         with self._changed:
@@ -253,12 +262,17 @@ class Batcher:
                 entry.job.left -= 1
                 if failed or not entry.job.left:
                     ready.append(entry.job)
-        for job in ready:
-            job.answer(
-                answer
-                if isinstance(answer, BaseException)
-                else Done(job.rows, np.stack(job.results))
-            )
+        _tell(
+            [
+                (
+                    job,
+                    answer
+                    if isinstance(answer, BaseException)
+                    else Done(job.rows, np.stack(job.results)),
+                )
+                for job in ready
+            ]
+        )
 
     def _overloaded(self) -> PlatformError:
         return PlatformError(
