@@ -17,6 +17,7 @@ import yaml
 from rayserve_platform.cli import announce
 
 DRAIN_VARIABLE = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
+FALLBACK_VARIABLES = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT")
 FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 
 
@@ -136,8 +137,19 @@ def _environment(*, verbose: bool) -> None:
     os.environ.setdefault("RAY_worker_niceness", "0")
     # Serve's 5 s for a proxy to come up are short on a small or busy machine.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+    # Where HAProxy sends requests while no replica is there: fixed by default, and so another
+    # cluster's on this machine, whose models would answer.
+    for name in FALLBACK_VARIABLES:
+        os.environ.setdefault(name, str(_free_port()))
     # On HAProxy an ingress replica drains at least 30 s, for load balancers that this run hasn't.
     os.environ.setdefault(DRAIN_VARIABLE, "1")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _on_signals() -> threading.Event:

@@ -71,6 +71,8 @@ class Platform:
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+            "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy/haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "haproxy/admin.sock"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder / "haproxy"),
@@ -192,10 +194,20 @@ class Platform:
 
 @pytest.fixture(scope="package")
 def start_platform() -> Iterator[Callable[..., Platform]]:
-    """Start platforms; they are gone at the end of the package of tests."""
+    """Start platforms, one at a time: several would share a small machine's memory."""
     started: list[Platform] = []
 
+    def end_all() -> None:
+        while started:
+            platform = started.pop()
+            try:
+                platform.stop()
+            finally:
+                platform.kill()
+                shutil.rmtree(platform.folder, ignore_errors=True)
+
     def start(config: Path, *, free_ports: bool = False) -> Platform:
+        end_all()
         ports = (free_port(), free_port()) if free_ports else None
         folder = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
         (folder / "haproxy").mkdir()
@@ -205,12 +217,7 @@ def start_platform() -> Iterator[Callable[..., Platform]]:
         return platform
 
     yield start
-    for platform in started:
-        try:
-            platform.stop()
-        finally:
-            platform.kill()
-            shutil.rmtree(platform.folder, ignore_errors=True)
+    end_all()
 
 
 @pytest.fixture
