@@ -97,15 +97,20 @@ T5 = {
     "num_layers": 2,
     "num_heads": 4,
     "decoder_start_token_id": 0,
+    "scale_decoder_outputs": False,
 }
+UNTIED = {"tie_word_embeddings": False}
+"""As flan-t5. With random weights, tied ones repeat the last token for ever."""
 KINDS: dict[str, Callable[[], Any]] = {
-    "t5": lambda: T5Config(**T5, **IDS),
-    "bart": lambda: BartConfig(**BART, **IDS, forced_eos_token_id=None),
-    "m2m100": lambda: M2M100Config(**BART, **IDS),
+    "t5": lambda: T5Config(**T5, **IDS, **UNTIED),
+    "bart": lambda: BartConfig(**BART, **IDS, **UNTIED, forced_eos_token_id=None),
+    "m2m100": lambda: M2M100Config(**BART, **IDS, **UNTIED),
     "llama": lambda: LlamaConfig(**LLAMA, **IDS),
     "mistral": lambda: MistralConfig(**LLAMA, **IDS, sliding_window=8),
     "gpt2": lambda: GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=4, **IDS),
-    "bloom": lambda: BloomConfig(vocab_size=320, hidden_size=32, n_layer=2, n_head=4, **IDS),
+    "bloom": lambda: BloomConfig(
+        vocab_size=320, hidden_size=32, n_layer=2, n_head=4, **IDS, **UNTIED
+    ),
     "opt": lambda: OPTConfig(**SMALL, ffn_dim=64, word_embed_proj_dim=32, **IDS),
     "mamba": lambda: MambaConfig(vocab_size=320, hidden_size=32, num_hidden_layers=2, **IDS),
 }

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -150,6 +151,21 @@ async def test_a_stop_sequence_beats_the_limit_on_the_last_token(directory, serv
     )
     assert chunk.generated_tokens == count + 1
     assert chunk.stop.reason is StopReason.STOP_SEQUENCE
+
+
+async def test_a_stop_sequence_waits_for_the_least_number_of_tokens(directory, serve):
+    served = await serve(directory("llama"))
+    texts = [chunk.text for chunk in await free(served)]
+    sequence = next(text for text in texts if text.strip("\ufffd"))
+    first = texts.index(sequence) + 1
+    asked = {"prompt": PROMPT, "sampling": GREEDY}
+    rules = Stopping(max_new_tokens=24, ignore_eos=True, stop_sequences=(sequence,))
+    chunk = await served.answer(stopping=rules, **asked)
+    assert chunk.generated_tokens == first
+    # The token that would have been the last does not stop any more, nor do those before it.
+    later = await served.answer(stopping=replace(rules, min_new_tokens=first), **asked)
+    assert later.generated_tokens > first
+    assert later.text.startswith("".join(texts[:first]))
 
 
 @pytest.mark.parametrize("stream", [True, False])
