@@ -94,7 +94,11 @@ def deployed(request: pytest.FixtureRequest, fake_platform: Any, applications: A
         printed, _ = traffic.communicate(timeout=90)
     assert "failed" not in printed, printed
     assert int(printed.rsplit("served: ", 1)[1]) > 20
-    assert _longest(fake_platform) == 4000
+    # A gateway asks again what a model is like after some seconds only.
+    deadline = time.monotonic() + 60
+    while _longest(fake_platform) != 4000:
+        assert time.monotonic() < deadline, "the new version does not serve"
+        time.sleep(1)
     assert httpx.get(f"{fake_platform.url}/docs").status_code == 404
     return fake_platform
 
