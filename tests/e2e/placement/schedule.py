@@ -33,7 +33,8 @@ def schedule(args: dict[str, object], replicas: int) -> dict[str, object]:
     options = {**host_options(VLLMApp.model_validate(args)), "num_replicas": replicas}
     probe = serve.deployment(Probe, name="Runtime", **options)
     handle = serve.run(probe.bind(), name="probe", route_prefix=None)
-    answers = {json.dumps(handle.given.remote().result()) for _ in range(20)}
+    # Ray lists a bundle's resources in any order.
+    answers = {json.dumps(handle.given.remote().result(), sort_keys=True) for _ in range(20)}
     free = ray.available_resources().get("GPU", 0.0)
     serve.delete("probe")
     return {"given": [json.loads(answer) for answer in answers], "free_gpus": free}
