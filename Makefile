@@ -56,8 +56,8 @@ run: env ## serve configs/$(CONFIG) on HTTP 8000 and gRPC 9000 until Ctrl-C; CON
 
 test: env ## run every test, with a coverage report
 ifeq ($(strip $(ARGS)),)
-# vLLM's engine gets a process of its own: beside hundreds of other tests' threads, imports and
-# collections its start can fail in CPython 3.11 ("AST constructor recursion depth mismatch").
+# vLLM's engine gets a process of its own: in one with all other tests its start has failed once, for
+# a reason that was not seen (CPython 3.11 said "AST constructor recursion depth mismatch").
 	@$(BIN)/python -m pytest --cov --cov-report= tests/e2e/engine
 	@$(BIN)/python -m pytest --cov --cov-append --cov-report=term --ignore=tests/e2e/engine
 else
