@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rayserve_platform.core.tensors import ModelVersion
+
 # ---------------------------------------------------------------- generate: the request
 
 
@@ -259,43 +261,6 @@ class Scores:
     token_count: int
 
 
-# ---------------------------------------------------------------- infer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tensor:
-    """A named tensor. `datatype` is the Open Inference Protocol's name (FP32, BYTES, …).
-
-    `data` holds the shape; BYTES is an object array of `bytes`.
-    """
-
-    name: str
-    datatype: str
-    data: NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Infer:
-    """Run the model on named tensors; `outputs` names those wanted, empty for all."""
-
-    model: str
-    inputs: tuple[Tensor, ...]
-    version: str | None = None
-    outputs: tuple[str, ...] = ()
-    parameters: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-    request_id: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inference:
-    """What `Infer` answers."""
-
-    model: str
-    outputs: tuple[Tensor, ...]
-    version: str | None = None
-    parameters: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-
-
 # ---------------------------------------------------------------- tokenize
 
 
@@ -389,3 +354,8 @@ class ModelCard:
     problem: str = ""
     native: frozenset[str] = frozenset()
     engine_version: str = ""
+        platform: what kind of model it is, in the Open Inference Protocol's sense ("OpenVINO").
+        versions: of a model that takes tensors, those that are or were loaded; the highest
+            available one answers where a request names none.
+    platform: str = ""
+    versions: tuple[ModelVersion, ...] = ()

@@ -4,7 +4,14 @@ Engines implement `Runtime`; so do `serving.remote.RemoteRuntime` (a Serve handl
 `runtimes.fake.FakeRuntime`. Protocol code cannot tell them apart.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from typing import Any, Protocol, runtime_checkable
 
 from rayserve_platform.core.errors import Code, PlatformError
@@ -14,14 +21,13 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    Infer,
-    Inference,
     ModelCard,
     Score,
     Scores,
     Tokenize,
     Tokens,
 )
+from rayserve_platform.core.tensors import Infer, Inference, Value
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -80,6 +86,46 @@ class NativeHttp(Protocol):
     async def native(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request as an ASGI application."""
         ...
+
+
+@runtime_checkable
+class ModelRepository(Protocol):
+    """A runtime whose models can be loaded and unloaded while it serves.
+
+    `describe` tells of every model of the repository, of those too that are not loaded: they have
+    no version in state AVAILABLE.
+    """
+
+    async def load_model(self, name: str, parameters: Mapping[str, Value | bytes]) -> None:
+        """Load a model, or load it anew; returns when it can serve.
+
+        Raises:
+            PlatformError: NOT_FOUND where the repository has none of this name; INVALID_ARGUMENT
+                for a parameter it does not know, or files that can't be loaded. What was loaded
+                before goes on serving then.
+        """
+        ...
+
+    async def unload_model(self, name: str) -> None:
+        """Stop serving a model; requests in progress are finished."""
+        ...
+
+
+class NoRepository:
+    """Stands where a runtime is no `ModelRepository`, and says so."""
+
+    async def load_model(self, name: str, parameters: Mapping[str, Value | bytes]) -> None:
+        """Refuse."""
+        raise self._refused()
+
+    async def unload_model(self, name: str) -> None:
+        """Refuse."""
+        raise self._refused()
+
+    def _refused(self) -> PlatformError:
+        return PlatformError(
+            Code.UNIMPLEMENTED, "This runtime does not load or unload models while it serves."
+        )
 
 
 class PartialRuntime:

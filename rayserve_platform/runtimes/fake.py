@@ -8,7 +8,8 @@ the prompt and the seed alone.
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,19 @@ from rayserve_platform.core.messages import (
 from rayserve_platform.core.metrics import MetricTypes
 from rayserve_platform.core.runtime import PartialRuntime
 from rayserve_platform.core.stream import join
+from rayserve_platform.core.tensors import (
+    Infer,
+    Inference,
+    ModelVersion,
+    Tensor,
+    TensorSpec,
+    Value,
+    VersionState,
+    check,
+    chosen,
+)
 from rayserve_platform.formats.adapter import no_store, not_retrieved
-from rayserve_platform.settings.fake import FakeApp
+from rayserve_platform.settings.fake import FakeApp, FakeEngine
 
 SENTENCE = "the quick brown fox jumps over the lazy dog. "
 EOS_ID = 0
@@ -52,8 +64,9 @@ class FakeRuntime(PartialRuntime):
         self._settings = settings
         self._fake = settings.fake
         self._created = int(time.time())
+        self._versions = dict.fromkeys(settings.fake.versions, VersionState.AVAILABLE)
         self.running = 0
-        self.seen: list[Generate | Embed | Score | Tokenize | Detokenize] = []
+        self.seen: list[Generate | Embed | Score | Infer | Tokenize | Detokenize] = []
         self.healthy = True
 
     async def start(self) -> None:
@@ -76,6 +89,8 @@ class FakeRuntime(PartialRuntime):
             chat=True,
             dimension=self._fake.dimension,
             created=self._created,
+            platform="fake",
+            versions=tuple(_version(self._fake, *item) for item in self._versions.items()),
         )
         return (card,)
 
@@ -172,14 +187,46 @@ class FakeRuntime(PartialRuntime):
             if indexes:
                 raise InputTooLong(limit=limit, field=field, indexes=indexes)
 
+    async def infer(self, request: Infer) -> Inference:
+        """Answer each input with an output: see `settings.fake`."""
+        self._admit(Task.INFER, "run inference on tensors")
+        self._note(request)
+        (card,) = await self.describe()
+        version = chosen(card.versions, request.version, card.id)
+        check(request, version)
+        self.running += 1
+        try:
+            await asyncio.sleep(self._fake.infer_s)
+        finally:
+            self.running -= 1
+        if self._fake.fail_infer:
+            raise RuntimeError("scripted failure")
+        made = {f"out_{t.name}": _affine(t, version.version) for t in request.inputs}
+        wanted = request.outputs or tuple(spec.name for spec in version.outputs)
+        outputs = tuple(replace(made[name], name=name) for name in wanted)
+        return Inference(model=card.id, version=version.version, outputs=outputs)
+
+    async def load_model(self, name: str, parameters: Mapping[str, Value | bytes]) -> None:
+        """Make all versions available."""
+        self._turn(name, VersionState.AVAILABLE)
+
+    async def unload_model(self, name: str) -> None:
+        """Make all versions unavailable."""
+        self._turn(name, VersionState.END)
+
+    def _turn(self, name: str, state: VersionState) -> None:
+        if name != self._settings.model.id:
+            raise PlatformError(
+                Code.NOT_FOUND, f"The repository has no model '{name}'.", param="model"
+            )
+        self._versions = dict.fromkeys(self._versions, state)
+
     async def tokenize(self, request: Tokenize) -> Tokens:
         """Split into characters."""
         self._note(request)
         self._find(request.adapter)
         text = _render(request.prompt)
-        first = 0
-        if request.truncate_tokens is not None:
-            first = max(0, len(text) - request.truncate_tokens)
+        kept = request.kept(len(text))
         return Tokens(
             ids=tuple(map(ord, text[first:])),
             texts=tuple(text[first:]),
@@ -207,6 +254,25 @@ class FakeRuntime(PartialRuntime):
             raise self._refused(verb)
         if self._fake.overloaded:
             raise PlatformError(Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=1)
+
+
+def _version(fake: FakeEngine, version: str, state: VersionState) -> ModelVersion:
+    if Task.INFER not in fake.tasks:
+        return ModelVersion(version=version, state=state)
+    specs = [(name, item.datatype, item.shape) for name, item in fake.inputs.items()]
+    return ModelVersion(
+        version=version,
+        state=state,
+        inputs=tuple(TensorSpec(name=n, datatype=d, shape=s) for n, d, s in specs),
+        outputs=tuple(TensorSpec(name=f"out_{n}", datatype=d, shape=s) for n, d, s in specs),
+    )
+
+
+def _affine(tensor: Tensor, version: str) -> Tensor:
+    if tensor.data.dtype.kind != "f":
+        return tensor
+    with np.errstate(over="ignore", invalid="ignore"):
+        return replace(tensor, data=(2 * tensor.data + int(version)).astype(tensor.data.dtype))
 
 
 def _render(prompt: Prompt) -> str:

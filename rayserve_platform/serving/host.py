@@ -1,7 +1,7 @@
 """The runtime deployment: one engine in a replica, its verbs as methods of a Serve handle."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -12,16 +12,21 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    Infer,
-    Inference,
     ModelCard,
     Score,
     Scores,
     Tokenize,
     Tokens,
 )
-from rayserve_platform.core.runtime import Message, NativeHttp, Receive
+from rayserve_platform.core.runtime import (
+    Message,
+    ModelRepository,
+    NativeHttp,
+    NoRepository,
+    Receive,
+)
 from rayserve_platform.core.stream import Coalescer
+from rayserve_platform.core.tensors import Infer, Inference, Value
 from rayserve_platform.edge.metrics import RAY_METRICS
 from rayserve_platform.runtimes import load
 from rayserve_platform.serving.logs import configure_logging
@@ -68,6 +73,20 @@ class RuntimeHost:
     async def infer(self, request: Infer) -> Inference | PlatformError:
         """Return tensors."""
         return await as_value(self._engine.infer(request))
+
+    async def load_model(
+        self, name: str, parameters: Mapping[str, Value | bytes]
+    ) -> PlatformError | None:
+        """Load a model of the engine's repository."""
+        return await as_value(self._repository().load_model(name, parameters))
+
+    async def unload_model(self, name: str) -> PlatformError | None:
+        """Stop serving a model of the engine's repository."""
+        return await as_value(self._repository().unload_model(name))
+
+    def _repository(self) -> ModelRepository:
+        engine = self._engine
+        return engine if isinstance(engine, ModelRepository) else NoRepository()
 
     async def tokenize(self, request: Tokenize) -> Tokens | PlatformError:
         """Return tokens."""

@@ -1,7 +1,7 @@
 """A runtime behind a Serve handle: the seam's other side, indistinguishable from an engine."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -15,8 +15,6 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    Infer,
-    Inference,
     ModelCard,
     Score,
     Scores,
@@ -24,6 +22,7 @@ from rayserve_platform.core.messages import (
     Tokens,
 )
 from rayserve_platform.core.runtime import Receive, Scope, Send
+from rayserve_platform.core.tensors import Infer, Inference, Value
 from rayserve_platform.serving.wire import HttpCall, HttpPart, map_exceptions, or_raise
 
 
@@ -87,6 +86,14 @@ class RemoteRuntime:
         """Return tensors."""
         answer: Inference = await self._value("infer", request)
         return answer
+
+    async def load_model(self, name: str, parameters: Mapping[str, Value | bytes]) -> None:
+        """Load a model of the runtime's repository; of several replicas, one does."""
+        await self._value("load_model", name, parameters)
+
+    async def unload_model(self, name: str) -> None:
+        """Stop serving a model of the runtime's repository; of several replicas, one does."""
+        await self._value("unload_model", name)
 
     async def tokenize(self, request: Tokenize) -> Tokens:
         """Return tokens."""

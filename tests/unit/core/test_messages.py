@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from rayserve_platform.core import messages
+from rayserve_platform.core import messages, tensors
 from rayserve_platform.core.messages import (
     Chat,
     Chunk,
@@ -26,8 +26,9 @@ from rayserve_platform.core.messages import (
 
 CLASSES = [
     item
-    for _, item in inspect.getmembers(messages, inspect.isclass)
-    if dataclasses.is_dataclass(item) and item.__module__ == messages.__name__
+    for module in (messages, tensors)
+    for _, item in inspect.getmembers(module, inspect.isclass)
+    if dataclasses.is_dataclass(item) and item.__module__ == module.__name__
 ]
 NAMES = [item.__name__ for item in CLASSES]
 

@@ -13,11 +13,11 @@ from rayserve_platform.core.messages import (
     Embed,
     Generate,
     Guided,
-    Infer,
     Stopping,
     Task,
     Tokenize,
 )
+from rayserve_platform.core.tensors import Infer
 
 
 async def chunks_of(runtime, **fields) -> list[Chunk]:
@@ -112,6 +112,10 @@ async def test_tokens_are_characters_with_their_places(make_fake):
     assert found.ids == (233, 121)
     assert found.texts == ("é", "y")
     assert found.offsets == ((1, 2), (2, 3))
+    first = await runtime.tokenize(
+        Tokenize(model="fake", prompt="héy", truncate_tokens=2, truncate_side="right")
+    )
+    assert (first.texts, first.offsets) == (("h", "é"), ((0, 1), (1, 2)))
     assert await runtime.detokenize(Detokenize(model="fake", ids=found.ids)) == "éy"
 
 

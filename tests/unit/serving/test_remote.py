@@ -207,3 +207,14 @@ async def test_errors_travel_as_values_and_unknown_ones_say_nothing():
     assert got[1].message == "internal error"
     with pytest.raises(PlatformError):
         or_raise(got[1])
+
+
+async def test_loading_and_unloading_reach_the_runtime_and_its_refusal_the_caller():
+    handle = Handle(None)
+    remote = RemoteRuntime(lambda: handle)
+    await remote.load_model("m", {"config": "{}"})
+    await remote.unload_model("m")
+    assert handle.calls == [("load_model", ("m", {"config": "{}"})), ("unload_model", ("m",))]
+    refused = PlatformError(Code.NOT_FOUND, "The repository has no model 'm'.")
+    error = await refusal(RemoteRuntime(lambda: Handle(refused)).load_model("m", {}))
+    assert error.code is Code.NOT_FOUND
