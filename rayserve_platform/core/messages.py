@@ -337,6 +337,9 @@ class ModelCard:
             card need be true but `id`, `root` and `runtime`.
         native: routes ("POST /v1/chat/completions") that the runtime answers by itself through
             `NativeHttp`; empty for runtimes that speak only the vocabulary.
+        platform: what kind of model it is, in the Open Inference Protocol's sense ("OpenVINO").
+        versions: of a model that takes tensors, those that are or were loaded; the highest
+            available one answers where a request names none.
     """
 
     id: str
@@ -354,8 +357,5 @@ class ModelCard:
     problem: str = ""
     native: frozenset[str] = frozenset()
     engine_version: str = ""
-        platform: what kind of model it is, in the Open Inference Protocol's sense ("OpenVINO").
-        versions: of a model that takes tensors, those that are or were loaded; the highest
-            available one answers where a request names none.
     platform: str = ""
     versions: tuple[ModelVersion, ...] = ()

@@ -245,7 +245,7 @@ class FakeRuntime(PartialRuntime):
             raise no_store()
         raise not_retrieved(adapter, "directory does not exist")
 
-    def _note(self, request: Generate | Embed | Score | Tokenize | Detokenize) -> None:
+    def _note(self, request: Generate | Embed | Score | Infer | Tokenize | Detokenize) -> None:
         """Keep the last requests, for tests of translation."""
         self.seen = [*self.seen[-15:], request]
 
