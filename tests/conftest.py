@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, settings
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.runtime import Message, Receive, Scope, Send
 from rayserve_platform.edge.http import HttpEdge
-from rayserve_platform.protocols.openai.http import OpenAIHttp
 from rayserve_platform.runtimes.fake import FakeRuntime
+from rayserve_platform.serving.faces import http_protocols
 from rayserve_platform.settings.app import Ingress, Model
 from rayserve_platform.settings.fake import FakeApp, FakeEngine
 
@@ -128,16 +128,17 @@ def make_fake() -> Callable[..., FakeRuntime]:
 async def serve_http() -> AsyncIterator[Callable[..., Awaitable[Running]]]:
     """Serves runtimes (a fake one if none is given) through the OpenAI ingress over HTTP.
 
-    `ingress` holds its settings; the other named arguments are those of `OpenAIHttp`.
+    `ingress` holds its settings.
     """
     async with contextlib.AsyncExitStack() as stack:
 
         async def serve(
-            *runtimes: Any, ingress: dict[str, Any] | None = None, **options: Any
+            *runtimes: Any, ingress: dict[str, Any] | None = None, engine_elsewhere: bool = True
         ) -> Running:
             served = runtimes or (fake_runtime(),)
-            protocol = OpenAIHttp(Catalog(served), **{"engine_elsewhere": True, **options})
-            edge = HttpEdge([protocol], Ingress.model_validate(ingress or {}))
+            settings = Ingress.model_validate(ingress or {})
+            faces = http_protocols(settings, Catalog(served), engine_elsewhere=engine_elsewhere)
+            edge = HttpEdge(faces, settings)
             url = await stack.enter_async_context(listening(CancelledByClient(edge)))
             # Plain HTTP: loading certificates would take longer than most tests.
             client = httpx.AsyncClient(base_url=url, timeout=30, verify=False, trust_env=False)

@@ -9,6 +9,7 @@ from rayserve_platform.protocols.caikit.http import CaikitHttp
 from rayserve_platform.protocols.caikit.rpc import CaikitRpc
 from rayserve_platform.protocols.caikit.tasks import STREAMED_TEXT_GENERATION, TASKS
 from rayserve_platform.protocols.health import HealthRpc
+from rayserve_platform.protocols.metrics import MetricsHttp
 from rayserve_platform.protocols.openai.http import OpenAIHttp
 from rayserve_platform.protocols.reflection import ReflectionRpc
 from rayserve_platform.protocols.tgis.http import TgisHttp
@@ -37,20 +38,21 @@ KNOWN_TO_HEALTH = {"tgis": TgisRpc.services}
 def http_protocols(
     settings: Ingress, catalog: Catalog, *, engine_elsewhere: bool
 ) -> list[HttpProtocol]:
-    """Make the HTTP faces of an ingress, in the order of its settings."""
+    """Make the HTTP faces of an ingress: its protocols in the order of its settings, and metrics.
+
+    `engine_elsewhere` is as for `MetricsHttp`.
+    """
     makers: dict[str, Callable[[], HttpProtocol]] = {
-        "openai": lambda: OpenAIHttp(
-            catalog,
-            engine_elsewhere=engine_elsewhere,
-            docs=settings.docs,
-            metrics=settings.metrics,
-        ),
+        "openai": lambda: OpenAIHttp(catalog, docs=settings.docs),
         "caikit": lambda: CaikitHttp(
             catalog, max_new_tokens=settings.caikit.max_new_tokens, docs=settings.docs
         ),
-        "tgis": lambda: TgisHttp(catalog, metrics=settings.metrics),
+        "tgis": lambda: TgisHttp(catalog),
     }
-    return [makers[name]() for name in settings.protocols]
+    faces = [makers[name]() for name in settings.protocols]
+    if settings.metrics:
+        faces.append(MetricsHttp(catalog, engine_elsewhere=engine_elsewhere))
+    return faces
 
 
 def rpc_protocols(settings: Ingress, catalog: Catalog) -> list[RpcProtocol]:

@@ -4,21 +4,18 @@ A runtime with an OpenAI server of its own (`ModelCard.native`) answers the body
 feature of that server works; for the others the ingress translates to the vocabulary.
 """
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import parse_qs
 
 import orjson
-from prometheus_client import REGISTRY, generate_latest
 
 import rayserve_platform
 from rayserve_platform.core.catalog import Catalog, Served
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.runtime import NativeHttp
+from rayserve_platform.edge.fetch import fetch
 from rayserve_platform.edge.http import Exchange, status_of
-from rayserve_platform.edge.observe import merge
 from rayserve_platform.protocols.openai import answer, documents, native
 from rayserve_platform.protocols.openai.render import error_object, model_objects
 from rayserve_platform.protocols.openai.routes import Route, match
@@ -31,21 +28,14 @@ class OpenAIHttp:
     Args:
         catalog: the models served.
         docs: whether `/docs` and `/openapi.json` are served.
-        metrics: whether `/metrics` is served.
-        engine_elsewhere: the engines live in other processes, so that their metrics must be asked
-            for; otherwise they are in this process's own registry.
     """
 
     name = "openai"
-    exempt = frozenset({"/health", "/metrics"})
+    exempt = frozenset({"/health"})
 
-    def __init__(
-        self, catalog: Catalog, *, engine_elsewhere: bool, docs: bool = True, metrics: bool = True
-    ) -> None:
+    def __init__(self, catalog: Catalog, *, docs: bool = True) -> None:
         self._catalog = catalog
         self._has_docs = docs
-        self._has_metrics = metrics
-        self._elsewhere = engine_elsewhere
 
     def claims(self, path: str) -> bool:
         """Every path that some route of the allow-list has, whatever the method."""
@@ -112,27 +102,6 @@ class OpenAIHttp:
         await self._catalog.check_health()
         await exchange.bytes(200, b"", b"text/plain")
 
-    async def _metrics(self, exchange: Exchange) -> None:
-        """This replica's metrics, and those of an engine behind it."""
-        if not self._has_metrics:
-            raise PlatformError(Code.NOT_FOUND, "Metrics are switched off.")
-        registry = REGISTRY.restricted_registry(_own_metrics()) if self._elsewhere else REGISTRY
-        text = await asyncio.to_thread(generate_latest, registry)
-        if self._elsewhere:
-            text = merge([text, *await self._engine_metrics()])
-        await exchange.bytes(200, text, b"text/plain; version=0.0.4; charset=utf-8")
-
-    async def _engine_metrics(self) -> list[bytes]:
-        """Ask the engines behind this ingress; one that does not answer is left out."""
-        texts: list[bytes] = []
-        with contextlib.suppress(PlatformError):
-            for served in await self._catalog.served():
-                if "GET /metrics" in served.card.native:
-                    with contextlib.suppress(PlatformError):
-                        runtime = cast("NativeHttp", served.runtime)
-                        texts.append(await native.fetch(runtime, "/metrics"))
-        return texts
-
     async def _version(self, exchange: Exchange) -> None:
         """`version` is the engine's where there is one engine, as vLLM's server answers."""
         served = await self._catalog.served()
@@ -159,7 +128,7 @@ class OpenAIHttp:
         described: list[dict[str, Any]] = []
         for served in await self._catalog.served():
             if served.card.native:
-                raw = await native.fetch(cast("NativeHttp", served.runtime), "/openapi.json")
+                raw = await fetch(cast("NativeHttp", served.runtime), "/openapi.json")
                 described.append(orjson.loads(raw))
         await exchange.json(200, documents.openapi(described))
 
@@ -172,12 +141,6 @@ def _queried_model(exchange: Exchange) -> str | None:
     """Return `?model=`: how a request without a JSON body names one of several models."""
     query = parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"))
     return query["model"][0] if "model" in query else None
-
-
-def _own_metrics() -> list[str]:
-    """Names of the samples that the edge, and a protocol beside this one, keep in this process."""
-    samples = (sample.name for family in REGISTRY.collect() for sample in family.samples)
-    return sorted({name for name in samples if name.startswith(("rayserve_", "tgi_"))})
 
 
 def _decode(exchange: Exchange, body: bytes) -> dict[str, Any]:

@@ -5,20 +5,16 @@ unchanged, but for failures: what it says of a failure of its own (status 500 an
 internals, so the caller gets the status, a general text and the request id instead.
 """
 
-import asyncio
 import logging
-from typing import Any
 
 import orjson
 
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
-from rayserve_platform.core.runtime import Message, NativeHttp, Receive, Scope, Send
+from rayserve_platform.core.runtime import Message, NativeHttp, Receive, Send
 from rayserve_platform.edge.http import ClientGone, Exchange
 from rayserve_platform.protocols.openai.render import DONE, error_object
 
 log = logging.getLogger("rayserve.edge")
-
-FETCH_TIMEOUT_S = 3.0
 
 EVENT_STREAM = b"text/event-stream"
 FAILURES = (b"InternalServerError", b"internal_error")
@@ -133,48 +129,3 @@ def _failure(status: int) -> PlatformError:
     if status == 504:
         return PlatformError(Code.DEADLINE_EXCEEDED, "The model's engine did not answer in time.")
     return internal_error()
-
-
-async def fetch(runtime: NativeHttp, path: str) -> bytes:
-    """GET a path of a runtime's own server and return the body.
-
-    Raises:
-        PlatformError: UNAVAILABLE when it does not answer 200.
-    """
-    status = 0
-    parts: list[bytes] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Message) -> None:
-        nonlocal status
-        status = message.get("status", status)
-        parts.append(message.get("body", b""))
-
-    try:
-        async with asyncio.timeout(FETCH_TIMEOUT_S):
-            await runtime.native(_get(path), receive, send)
-    except TimeoutError:
-        status = 0
-    if status != 200:
-        raise PlatformError(Code.UNAVAILABLE, "The model's engine is not available. Retry later.")
-    return b"".join(parts)
-
-
-def _get(path: str) -> Scope:
-    scope: dict[str, Any] = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [],
-        "client": None,
-        "server": None,
-    }
-    return scope

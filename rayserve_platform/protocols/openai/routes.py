@@ -34,7 +34,6 @@ class Route:
 
 ROUTES = (
     Route(method="GET", template="/health", verb="health", local=True),
-    Route(method="GET", template="/metrics", verb="metrics", local=True),
     Route(method="GET", template="/version", verb="version", local=True),
     Route(method="GET", template="/docs", verb="docs", local=True),
     Route(method="GET", template="/openapi.json", verb="openapi", local=True),

@@ -18,6 +18,7 @@ from rayserve_platform.pb import caikit_info_service_pb2_grpc, caikit_nlp_servic
 from rayserve_platform.protocols.caikit.events import PING_S
 from rayserve_platform.protocols.caikit.http import CaikitHttp
 from rayserve_platform.protocols.caikit.tasks import STREAMED_TEXT_GENERATION
+from rayserve_platform.protocols.metrics import MetricsHttp
 from rayserve_platform.settings.app import Ingress
 from tests.conftest import CancelledByClient, fake_runtime, listening
 from tests.rpc import listening_rpc
@@ -71,7 +72,7 @@ async def caikit(*runtimes: Any, ping_s: float = PING_S, **ingress: Any) -> Asyn
         docs=settings.docs,
         ping_s=ping_s,
     )
-    edge = HttpEdge([face], settings, admission)
+    edge = HttpEdge([face, MetricsHttp(catalog, engine_elsewhere=True)], settings, admission)
     async with contextlib.AsyncExitStack() as stack:
         url = await stack.enter_async_context(listening(CancelledByClient(edge)))
         target = await stack.enter_async_context(listening_rpc(catalog, settings, ADD, admission))

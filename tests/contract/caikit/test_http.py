@@ -84,6 +84,13 @@ async def test_health_follows_the_engine(fake):
         assert (await server.http.get("/health")).status_code == 503
 
 
+async def test_metrics_are_served_and_count_caikits_routes(fake):
+    server = await fake()
+    await server.http.post(EMBEDDING, json={"model_id": MODEL, "inputs": "x"})
+    text = (await server.http.get("/metrics")).text
+    assert f'protocol="caikit",route="{EMBEDDING}"' in text
+
+
 @pytest.mark.parametrize("path", [EMBEDDING, "/info/models", "/health"])
 async def test_a_slash_too_many_is_sent_where_the_path_is(fake, path):
     server = await fake()
@@ -171,7 +178,7 @@ async def both(first: str):
     catalog = Catalog([fake_runtime(id=MODEL)])
     made: dict[str, Any] = {
         "caikit": CaikitHttp(catalog, max_new_tokens=1024),
-        "openai": OpenAIHttp(catalog, engine_elsewhere=True),
+        "openai": OpenAIHttp(catalog),
     }
     protocols = [made.pop(first), *made.values()]
     async with (

@@ -39,7 +39,7 @@ async def test_metrics_can_be_switched_off(serve):
 
 async def test_nothing_else_is_there(serve):
     server = await serve()
-    for path in ("/", "/v1/models", "/generate", "/docs"):
+    for path in ("/", "/v1/models", "/generate", "/docs", "/openapi.json"):
         answer = await server.http.get(path)
         assert answer.status_code == 404
         assert list(answer.json()) == ["error"]

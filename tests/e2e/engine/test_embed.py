@@ -53,7 +53,7 @@ async def test_vectors_equal_transformers(minilm: Any, expected: Any) -> None:
 
 
 async def test_the_openai_routes_of_a_pooling_model(minilm: Any, expected: Any) -> None:
-    app = HttpEdge([OpenAIHttp(Catalog([minilm]), engine_elsewhere=False)], Ingress())
+    app = HttpEdge([OpenAIHttp(Catalog([minilm]))], Ingress())
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
         answer = await client.post("/v1/embeddings", json={"input": TEXTS})

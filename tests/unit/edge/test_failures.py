@@ -110,7 +110,7 @@ async def test_an_engine_that_does_not_answer_its_health_check_is_unavailable(
 
 
 async def test_a_websocket_is_closed_as_a_policy_violation(make_fake):
-    edge = HttpEdge([OpenAIHttp(Catalog([make_fake()]), engine_elsewhere=True)], Ingress())
+    edge = HttpEdge([OpenAIHttp(Catalog([make_fake()]))], Ingress())
     sent: list = []
 
     async def receive():

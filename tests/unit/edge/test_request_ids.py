@@ -68,7 +68,7 @@ async def test_the_runtime_is_told_the_id(serve_http):
 
 
 async def test_the_id_is_not_added_where_the_server_does_it(make_fake):
-    protocol = OpenAIHttp(Catalog([make_fake()]), engine_elsewhere=True)
+    protocol = OpenAIHttp(Catalog([make_fake()]))
     edge = HttpEdge([protocol], Ingress(), echo_request_id=False)
     sent = []
 

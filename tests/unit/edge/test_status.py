@@ -36,7 +36,7 @@ def test_the_openai_tables_are_exhaustive():
 
 @pytest.mark.parametrize("code", Code)
 def test_openai_answers_every_code_as_the_edge_does_but_for_what_a_runtime_cannot_do(code):
-    protocol = OpenAIHttp(Catalog([]), engine_elsewhere=True)
+    protocol = OpenAIHttp(Catalog([]))
     status, _, body = protocol.error(PlatformError(code, "why"), "id-1")
     assert status == (400 if code is Code.UNIMPLEMENTED else STATUS[code])
     assert b"why" in body

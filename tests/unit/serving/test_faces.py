@@ -27,7 +27,7 @@ def test_an_ingress_has_a_method_for_every_rpc_of_caikits_services():
 def test_protocols_are_made_in_the_order_of_the_settings():
     for order in (("caikit", "openai"), ("openai", "caikit"), ("caikit",)):
         faces = http_protocols(made(*order), Catalog([]), engine_elsewhere=True)
-        assert tuple(face.name for face in faces) == order
+        assert tuple(face.name for face in faces) == (*order, "metrics")
 
 
 def test_health_and_reflection_are_always_there():

@@ -1,9 +1,6 @@
-"""What the ingress says of itself: the OpenAPI document, its page, the metrics."""
+"""What the ingress says of itself: the OpenAPI document and its page."""
 
 import json
-
-import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from rayserve_platform.protocols.openai.routes import ROUTES
 
@@ -88,47 +85,9 @@ async def test_the_page_shows_the_document_next_to_it(serve_http):
     assert "/openapi.json" not in page.text
 
 
-@pytest.mark.parametrize(
-    ("off", "paths"), [("docs", ["/docs", "/openapi.json"]), ("metrics", ["/metrics"])]
-)
-async def test_what_is_switched_off_is_404(serve_http, off, paths):
-    server = await serve_http(**{off: False})
-    for path in paths:
+async def test_documents_that_are_switched_off_are_404(serve_http):
+    server = await serve_http(ingress={"docs": False})
+    for path in ("/docs", "/openapi.json"):
         response = await server.client.get(path)
         assert response.status_code == 404
         assert "switched off" in response.json()["error"]["message"]
-
-
-async def test_metrics_count_requests_by_route_model_and_code(serve_http, make_fake):
-    server = await serve_http(make_fake(id="measured"))
-    for name in ("measured", "measured", "made-up-name"):
-        body = {"model": name, "prompt": "a"}
-        await server.client.post("/v1/completions", json=body)
-    response = await server.client.get("/metrics")
-    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-    found = {
-        (sample.labels["route"], sample.labels["model"], sample.labels["code"]): sample.value
-        for family in text_string_to_metric_families(response.text)
-        for sample in family.samples
-        if sample.name == "rayserve_requests_total"
-    }
-    assert found["/v1/completions", "measured", "200"] == 2
-    assert found["/v1/completions", "", "404"] >= 1
-    assert "made-up-name" not in response.text
-
-
-async def test_metrics_of_an_engine_elsewhere_are_added_to_the_edges_own(serve_http, make_native):
-    native = make_native("GET /metrics", answer=(b"vllm:num_requests_running 3\n",))
-    server = await serve_http(native)
-    text = (await server.client.get("/metrics")).text
-    assert "vllm:num_requests_running 3" in text.splitlines()
-    assert "rayserve_requests_total" in text
-    assert "process_cpu_seconds_total" not in text
-
-
-async def test_metrics_of_an_engine_in_this_process_are_in_its_registry(serve_http, make_native):
-    native = make_native("GET /metrics")
-    server = await serve_http(native, engine_elsewhere=False)
-    text = (await server.client.get("/metrics")).text
-    assert "process_cpu_seconds_total" in text
-    assert native.calls == []

@@ -56,7 +56,7 @@ async def test_what_a_server_says_of_its_own_failure_never_reaches_the_client(
 
 async def test_a_server_that_says_nothing_because_the_client_left_is_499(make_native, access_log):
     catalog = Catalog([make_native(CHAT_ROUTE, silent=True)])
-    edge = HttpEdge([OpenAIHttp(catalog, engine_elsewhere=True)], Ingress())
+    edge = HttpEdge([OpenAIHttp(catalog)], Ingress())
     messages = [{"type": "http.request", "body": b"{}"}, {"type": "http.disconnect"}]
     sent: list = []
 
@@ -81,7 +81,7 @@ async def test_a_server_that_listens_on_hears_when_the_client_leaves(make_native
 
     listening = Listening(make_native()._settings)
     listening.routes = frozenset({CHAT_ROUTE})
-    edge = HttpEdge([OpenAIHttp(Catalog([listening]), engine_elsewhere=True)], Ingress())
+    edge = HttpEdge([OpenAIHttp(Catalog([listening]))], Ingress())
     messages = [{"type": "http.request", "body": b"{}"}, {"type": "http.disconnect"}]
 
     async def receive():

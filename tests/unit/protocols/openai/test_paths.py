@@ -145,7 +145,7 @@ async def test_an_unknown_url_says_which_one(serve_http, access_log):
 
 
 async def test_paths_are_taken_below_the_root_path(make_fake):
-    edge = HttpEdge([OpenAIHttp(Catalog([make_fake()]), engine_elsewhere=True)], Ingress())
+    edge = HttpEdge([OpenAIHttp(Catalog([make_fake()]))], Ingress())
     transport = httpx.ASGITransport(edge, root_path="/llm")
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         assert (await client.get("/llm/v1/models")).status_code == 200

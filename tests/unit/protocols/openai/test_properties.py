@@ -194,7 +194,7 @@ def test_a_body_translates_or_is_refused_as_the_callers_mistake(drawn):
 @given(data=st.data())
 async def test_no_body_makes_the_ingress_fail(make_fake, path, bodies, data):
     runtime = make_fake(max_model_len=100)
-    protocol = OpenAIHttp(Catalog([runtime]), engine_elsewhere=True)
+    protocol = OpenAIHttp(Catalog([runtime]))
     transport = httpx.ASGITransport(HttpEdge([protocol], Ingress(access_log=False)))
     sent = data.draw(bodies)
     async with httpx.AsyncClient(transport=transport, base_url="http://test", verify=False) as http:
