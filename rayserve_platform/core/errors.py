@@ -57,7 +57,7 @@ class InputTooLong(PlatformError):
     Args:
         limit: the model's maximum in tokens, special tokens included.
         field: the list of the request that they are in: `inputs`, `queries` or `documents`.
-        indexes: their places in that list, the longest text first.
+        indexes: their places in that list, in the runtime's order; of many, only the first.
     """
 
     def __init__(self, *, limit: int, field: str, indexes: tuple[int, ...]) -> None:

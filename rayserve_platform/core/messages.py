@@ -243,13 +243,18 @@ class Score:
     """Rate how well each document answers each query.
 
     A bi-encoder answers with cosine similarities, a cross-encoder with its own scores.
-    `truncate_tokens` is as for `Embed`; it bounds each text, or each pair of a cross-encoder.
+
+    Args:
+        truncate_tokens: as for `Embed`; it bounds each text, or each pair of a cross-encoder.
+        lenient: without `truncate_tokens`, a pair that is too long is refused only where its
+            tokens show it, and else cut: Caikit's way (`runtimes.embedding.texts`).
     """
 
     model: str
     queries: tuple[str, ...]
     documents: tuple[str, ...]
     truncate_tokens: int | None = None
+    lenient: bool = False
     request_id: str = ""
 
 
@@ -269,7 +274,10 @@ class Tokenize:
     """Split a prompt into tokens.
 
     Args:
-        truncate_tokens: keep the last N tokens, a beginning-of-text token no more than others.
+        truncate_tokens: keep N tokens at most.
+        truncate_side: where the others are left out. `left`: the last N stay, whatever they are.
+            `right`: the first N stay; of a runtime that embeds, with the special tokens behind the
+            text among them, as it would embed them.
         adapter: id of a LoRA adapter whose tokens are meant; it must exist.
     """
 
@@ -277,8 +285,17 @@ class Tokenize:
     prompt: str | Chat
     add_special_tokens: bool = True
     truncate_tokens: int | None = None
+    truncate_side: Literal["left", "right"] = "left"
     adapter: str | None = None
     request_id: str = ""
+
+    def kept(self, count: int) -> slice:
+        """Return which of `count` tokens stay."""
+        if self.truncate_tokens is None or self.truncate_tokens >= count:
+            return slice(0, count)
+        if self.truncate_side == "right":
+            return slice(0, self.truncate_tokens)
+        return slice(count - self.truncate_tokens, count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -228,9 +228,9 @@ class FakeRuntime(PartialRuntime):
         text = _render(request.prompt)
         kept = request.kept(len(text))
         return Tokens(
-            ids=tuple(map(ord, text[first:])),
-            texts=tuple(text[first:]),
-            offsets=tuple((i, i + 1) for i in range(first, len(text))),
+            ids=tuple(map(ord, text[kept])),
+            texts=tuple(text[kept]),
+            offsets=tuple((i, i + 1) for i in range(len(text))[kept]),
         )
 
     async def detokenize(self, request: Detokenize) -> str:

@@ -24,6 +24,7 @@ from rayserve_platform.protocols.caikit.tasks import (
 from rayserve_platform.protocols.caikit.translate import (
     Arguments,
     check,
+    check_size,
     invalid,
     not_loaded,
     to_embed,
@@ -53,12 +54,14 @@ class Asked:
 
     Args:
         max_new_tokens: the most that a request may ask for.
+        size_bytes: of the request.
     """
 
     task: CaikitTask
     served: Served
     arguments: Arguments
     max_new_tokens: int
+    size_bytes: int
     request_id: str
 
     @property
@@ -102,6 +105,7 @@ async def answer(asked: Asked) -> Answer:
         PlatformError: in the original's words for the caller's mistakes, else in the runtime's.
     """
     check(asked.task, asked.served.card, asked.arguments)
+    check_size(asked.task, asked.served.card, asked.arguments, asked.size_bytes)
     with _told(asked):
         result = await _ask(asked)
     return Answer(task=asked.task, arguments=asked.arguments, module=asked.module, result=result)
@@ -140,7 +144,8 @@ async def _ask(asked: Asked) -> Result:
     if task in (tasks.EMBEDDING, tasks.EMBEDDINGS):
         return await runtime.embed(to_embed(arguments, card, request_id))
     if task in (tasks.SIMILARITY, tasks.SIMILARITIES):
-        return await runtime.score(to_similarity(arguments, card, request_id))
+        scores = await runtime.score(to_similarity(arguments, card, request_id))
+        return replace(scores, scores=scores.scores.T)
     if task in (tasks.RERANK, tasks.RERANKS):
         return await runtime.score(to_rerank(arguments, card, request_id))
     if task is tasks.TEXT_GENERATION:
@@ -165,7 +170,7 @@ def _told(asked: Asked) -> Iterator[None]:
     try:
         yield
     except InputTooLong as error:
-        raise too_long(asked.task, error) from None
+        raise too_long(asked.task, asked.module, error) from None
     except PromptTooLong as error:
         raise prompt_too_long(error) from None
     except PlatformError as error:

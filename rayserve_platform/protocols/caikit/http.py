@@ -113,13 +113,15 @@ class CaikitHttp:
             refusal = render.unprocessable(error, exchange.request_id)
             return await exchange.bytes(422, refusal, JSON)
         if task is STREAMED_TEXT_GENERATION:
-            chunks = self._chunks(task, exchange, body)
+            chunks = self._chunks(task, exchange, body, len(text))
             failure = partial(_in_stream, exchange)
             return await events.send(exchange, chunks, failure, self._ping_s)
-        found = await answer(await self._asked(task, exchange, body))
+        found = await answer(await self._asked(task, exchange, body, len(text)))
         return await exchange.bytes(200, render.body(found), JSON)
 
-    async def _asked(self, task: CaikitTask, exchange: Exchange, body: BaseModel) -> Asked:
+    async def _asked(
+        self, task: CaikitTask, exchange: Exchange, body: BaseModel, size_bytes: int
+    ) -> Asked:
         """Find the model that a checked body names."""
         name: str | None = body.__dict__["model_id"]
         if name is None:
@@ -131,12 +133,16 @@ class CaikitHttp:
             served=served,
             arguments=arguments_of(task, body),
             max_new_tokens=self._max_new_tokens,
+            size_bytes=size_bytes,
             request_id=exchange.request_id,
         )
 
-    async def _chunks(self, task: CaikitTask, exchange: Exchange, body: BaseModel) -> events.Chunks:
+    async def _chunks(
+        self, task: CaikitTask, exchange: Exchange, body: BaseModel, size_bytes: int
+    ) -> events.Chunks:
         """Generate; that the model is not found comes in the stream too."""
-        async with aclosing(stream(await self._asked(task, exchange, body))) as source:
+        asked = await self._asked(task, exchange, body, size_bytes)
+        async with aclosing(stream(asked)) as source:
             async for chunks in source:
                 yield chunks
 

@@ -7,7 +7,11 @@ import rayserve_platform
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import ModelCard
-from rayserve_platform.protocols.caikit.tasks import module_of
+from rayserve_platform.protocols.caikit.tasks import (
+    CROSS_ENCODER_MODULE,
+    EMBEDDING_MODULE,
+    module_of,
+)
 from rayserve_platform.protocols.caikit.translate import SHOWN_NAME_CHARS
 
 
@@ -37,11 +41,10 @@ async def models(catalog: Catalog, names: Sequence[str]) -> list[dict[str, Any]]
 def _model(card: ModelCard) -> dict[str, Any]:
     module = module_of(card)
     metadata: dict[str, Any] = {}
-    if card.dimension is not None and not card.problem:
-        metadata = {
-            "max_seq_length": card.max_model_len,
-            "sentence_embedding_dimension": card.dimension,
-        }
+    if module in (EMBEDDING_MODULE, CROSS_ENCODER_MODULE):
+        metadata["max_seq_length"] = card.max_model_len
+    if module is EMBEDDING_MODULE and card.dimension is not None:
+        metadata["sentence_embedding_dimension"] = card.dimension
     return {
         "model_path": card.root,
         "name": card.id,

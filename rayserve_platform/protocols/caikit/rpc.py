@@ -61,6 +61,7 @@ class CaikitRpc:
             served=served,
             arguments=arguments_of(task, call.request),
             max_new_tokens=self._max_new_tokens,
+            size_bytes=call.request.ByteSize(),
             request_id=call.request_id,
         )
 

@@ -25,7 +25,7 @@ class CaikitTask:
         inputs: what a request must have, in the order of that method's arguments.
         parameters: what it may have.
         needs: the tasks a model's card must have.
-        listed: whether a text that is too long is told by its place, for the inputs where it is.
+        listed: the lists of the vocabulary in which a text that is too long is told by its place.
     """
 
     name: str
@@ -99,7 +99,7 @@ SIMILARITY = CaikitTask(
     inputs={"source_sentence": str, "sentences": list[str]},
     parameters=TRUNCATE,
     needs=frozenset({Task.EMBED, Task.SCORE}),
-    listed=frozenset({"documents"}),
+    listed=frozenset({"queries"}),
 )
 SIMILARITIES = CaikitTask(
     name="sentence-similarity-tasks",

@@ -13,12 +13,28 @@ from pydantic import BaseModel
 
 from rayserve_platform.core.errors import Code, InputTooLong, PlatformError
 from rayserve_platform.core.messages import Embed, ModelCard, Score, Tokenize
-from rayserve_platform.protocols.caikit.tasks import CaikitTask, Module, module_of, tasks_of
+from rayserve_platform.protocols.caikit.tasks import (
+    CROSS_ENCODER_MODULE,
+    EMBEDDING_MODULE,
+    CaikitTask,
+    Module,
+    module_of,
+    tasks_of,
+)
 
 Arguments = Mapping[str, Any]
 SPECIAL_TOKENS = 2
-"""A start and an end, which the texts' own token counts in requests and errors leave out."""
+"""A start and an end, which a bi-encoder adds to what a request asks for; a cross-encoder counts
+its separators in."""
+SPECIALS = {EMBEDDING_MODULE: "+2 for start/end tokens", CROSS_ENCODER_MODULE: "+3 for separators"}
+"""What errors say of them."""
 SHOWN_NAME_CHARS = 200
+MAX_ANSWER_BYTES = 2**28
+"""A body of a megabyte can hold half a million texts, or ask for each of a thousand queries to be
+scored with a thousand documents: the answer must have a bound of its own."""
+NUMBER_BYTES = 20
+SCORE_BYTES = 100
+"""A number of a vector, and a score with what stands around it, as JSON."""
 
 
 def invalid(message: str) -> PlatformError:
@@ -72,6 +88,26 @@ def check(task: CaikitTask, card: ModelCard, arguments: Arguments) -> None:
         )
 
 
+def check_size(task: CaikitTask, card: ModelCard, arguments: Arguments, request_bytes: int) -> None:
+    """Refuse what would be answered with more than `MAX_ANSWER_BYTES`, before anything is computed.
+
+    Raises:
+        PlatformError: INVALID_ARGUMENT.
+    """
+    counts = [len(arguments[name]) if kind is not str else 1 for name, kind in task.inputs.items()]
+    if "documents" in arguments:
+        told = sum(arguments.get(name, True) for name in ("return_documents", "return_text"))
+        needed = counts[0] * (counts[1] * SCORE_BYTES + told * request_bytes)
+    else:
+        row = counts[1] if len(counts) > 1 else card.dimension or 1
+        needed = counts[0] * row * NUMBER_BYTES
+    if needed > MAX_ANSWER_BYTES:
+        raise invalid(
+            f"The answer would be larger than {MAX_ANSWER_BYTES >> 20} MiB; "
+            "send fewer texts at a time."
+        )
+
+
 def _class(card: ModelCard) -> str:
     module: Module = module_of(card)
     return module.class_name
@@ -89,9 +125,10 @@ def truncation(arguments: Arguments, card: ModelCard) -> int | None:
         return None
     if asked < 0:
         return most
+    added = 0 if module_of(card) is CROSS_ENCODER_MODULE else SPECIAL_TOKENS
     if most is None:
-        return asked + SPECIAL_TOKENS
-    return None if asked > most else min(asked + SPECIAL_TOKENS, most)
+        return asked + added
+    return None if asked > most else min(asked + added, most)
 
 
 def to_embed(arguments: Arguments, card: ModelCard, request_id: str) -> Embed:
@@ -105,7 +142,11 @@ def to_embed(arguments: Arguments, card: ModelCard, request_id: str) -> Embed:
 
 
 def to_similarity(arguments: Arguments, card: ModelCard, request_id: str) -> Score:
-    """Translate the sentence similarity tasks."""
+    """Translate the sentence similarity tasks: each sentence is a query for the sources.
+
+    The original complains of a source first, and a runtime of documents, as in a rerank. A cosine
+    is the same either way round.
+    """
     sources = _texts(arguments, "source_sentence", "source_sentences")
     sentences = tuple(arguments["sentences"])
     if not sources or not sentences:
@@ -114,8 +155,8 @@ def to_similarity(arguments: Arguments, card: ModelCard, request_id: str) -> Sco
         )
     return Score(
         model=card.id,
-        queries=sources,
-        documents=sentences,
+        queries=sentences,
+        documents=sources,
         truncate_tokens=truncation(arguments, card),
         request_id=request_id,
     )
@@ -132,13 +173,21 @@ def to_rerank(arguments: Arguments, card: ModelCard, request_id: str) -> Score:
         queries=queries,
         documents=documents,
         truncate_tokens=truncation(arguments, card),
+        lenient=True,
         request_id=request_id,
     )
 
 
 def to_tokenize(arguments: Arguments, card: ModelCard, request_id: str) -> Tokenize:
-    """Translate tokenization."""
-    return Tokenize(model=card.id, prompt=arguments["text"], request_id=request_id)
+    """Translate tokenization: of a long text, what a model that embeds would take of it."""
+    embeds = module_of(card) in SPECIALS
+    return Tokenize(
+        model=card.id,
+        prompt=arguments["text"],
+        truncate_tokens=card.max_model_len if embeds else None,
+        truncate_side="right",
+        request_id=request_id,
+    )
 
 
 def _texts(arguments: Arguments, single: str, several: str) -> tuple[str, ...]:
@@ -147,7 +196,7 @@ def _texts(arguments: Arguments, single: str, several: str) -> tuple[str, ...]:
 
 def document_text(document: Mapping[str, Any]) -> str:
     """Return what of a document is scored: its `text`, else its `_text`, else nothing."""
-    text = document.get("text") or document.get("_text") or ""
+    text = document.get("text") or document.get("_text", "")
     if not isinstance(text, str):
         kind = type(text).__name__
         raise invalid(
@@ -164,11 +213,12 @@ def ranking(scores: NDArray[np.float32], arguments: Arguments) -> list[tuple[int
     return [(place, values[place]) for place in (order[:top_n] if top_n >= 1 else order)]
 
 
-def too_long(task: CaikitTask, error: InputTooLong) -> PlatformError:
+def too_long(task: CaikitTask, module: Module, error: InputTooLong) -> PlatformError:
     """Return the original's error for texts that are too long, with their places if it has them."""
+    specials = SPECIALS.get(module, SPECIALS[EMBEDDING_MODULE])
     message = (
-        f"Token sequence length (+{SPECIAL_TOKENS} for start/end tokens) exceeds the maximum "
-        f"sequence length for this model ({error.limit})"
+        f"Token sequence length ({specials}) exceeds the maximum sequence length for this model "
+        f"({error.limit})"
     )
     if error.field in task.listed and error.indexes:
         noun = "index" if len(error.indexes) == 1 else "indexes"

@@ -143,6 +143,7 @@ def to_tokenize(text: str, request: Any, *, model: str, request_id: str) -> Toke
         model=model,
         prompt=text,
         truncate_tokens=request.truncate_input_tokens or None,
+        truncate_side="left",
         adapter=adapter_of(request),
         request_id=request_id,
     )

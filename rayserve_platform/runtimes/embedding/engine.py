@@ -140,7 +140,10 @@ class EmbeddingRuntime(PartialRuntime):
         queries, documents = request.queries, request.documents
         shape = (len(queries), len(documents))
         if model.encoder.cross:
-            done = await self._run(model, lambda: texts.pairs(queries, documents, truncate))
+            done = await self._run(
+                model,
+                lambda: texts.pairs(queries, documents, truncate, lenient=request.lenient),
+            )
             scores = done.results.reshape(shape)
         else:
             # Caikit, too, complains of documents first.
@@ -158,14 +161,17 @@ class EmbeddingRuntime(PartialRuntime):
         return Scores(scores=scores, token_count=sum(len(row.ids) for row in done.rows))
 
     async def tokenize(self, request: Tokenize) -> Tokens:
-        """Split a text as it stands, with offsets; `truncate_tokens` keeps the first ones."""
+        """Split a text as it stands, with offsets."""
         model = self._model(request.model)
         if not isinstance(request.prompt, str):
             raise self._refused("render conversations")
         text, special = request.prompt, request.add_special_tokens
-        return await self._off_loop(
-            lambda: model.texts.tokens(text, special=special, truncate=request.truncate_tokens)
+        most = request.truncate_tokens if request.truncate_side == "right" else None
+        found = await self._off_loop(
+            lambda: model.texts.tokens(text, special=special, truncate=most)
         )
+        kept = request.kept(len(found.ids))
+        return Tokens(ids=found.ids[kept], texts=found.texts[kept], offsets=found.offsets[kept])
 
     async def detokenize(self, request: Detokenize) -> str:
         """Join tokens."""

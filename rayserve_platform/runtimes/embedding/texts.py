@@ -1,23 +1,37 @@
 """Texts to tokens, with Caikit's rules for what is too long.
 
 The rules are those of caikit-nlp 0.5 (`modules/text_embedding/embedding.py`, `_tokenize_plus`, and
-`crossencoder.py`, `get_tokenized`). Everything here blocks, and runs in a thread.
+`crossencoder.py`, `get_tokenized`, `_truncation_needed`). Everything here blocks, and runs in a
+thread.
 """
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding
 
 from rayserve_platform.core.errors import Code, InputTooLong, PlatformError
 from rayserve_platform.core.messages import Tokens
-from rayserve_platform.formats.weights import read_json
 from rayserve_platform.runtimes.embedding.batch import Row
+from rayserve_platform.runtimes.embedding.tokenizer import load_tokenizer, pad_id
 
 LEAST_PAIR_TOKENS = 5
 """The least that Caikit cuts a pair to: three special tokens and one of each text."""
+
+CAIKIT_BATCH = 32
+"""Caikit looks at so many texts at a time, and tells of those that are too long of the first time
+that there are any. Without such a bound the answer to a long list is too long for gRPC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Side:
+    """A text of pairs: letters, tokens, and those of its tokens that the model could take."""
+
+    length: int
+    count: int
+    encoding: Any
 
 
 class Texts:
@@ -59,27 +73,28 @@ class Texts:
         return [Row(ids=ids) for ids in rows]
 
     def pairs(
-        self, queries: Sequence[str], documents: Sequence[str], truncate: int | None
+        self,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        truncate: int | None,
+        *,
+        lenient: bool = False,
     ) -> list[Row]:
-        """Return the tokens of each query with each document, query by query; raises as `rows`."""
-        first = [text.strip() for text in queries]
-        second = [text.strip() for text in documents]
-        _check(first, "queries")
-        _check(second, "documents")
-        couples = [(query, document) for query in first for document in second]
-        found = self._tokenizer.encode_batch_fast(couples)
-        if truncate is None:
-            keys = [document for _ in queries for document in documents]
-            long = _too_long([e.ids for e in found], keys, self._max_tokens)
-            if long:
-                places = dict.fromkeys(place % len(documents) for place in long)
-                raise InputTooLong(limit=self._max_tokens, field="documents", indexes=(*places,))
-        else:
-            limit = min(max(truncate, LEAST_PAIR_TOKENS), self._max_tokens)
-            found = [
-                self._shortened(couple, e, limit) for couple, e in zip(couples, found, strict=True)
-            ]
-        return [Row(ids=e.ids, segments=e.type_ids if self._segments else ()) for e in found]
+        """Return the tokens of each query with each document, query by query; raises as `rows`.
+
+        A pair that is too long is told by its document. With `lenient` it is one that
+        `_visibly_cut` finds, and others are cut.
+        """
+        first = self._sides(queries, "queries")
+        second = self._sides(documents, "documents")
+        limit = min(max(truncate or self._max_tokens, LEAST_PAIR_TOKENS), self._max_tokens)
+        rows: list[Row] = []
+        for query in first:
+            found = [self._pair(query, document, limit) for document in second]
+            if truncate is None:
+                self._refuse(query, second, found, lenient=lenient)
+            rows += [Row(ids=e.ids, segments=e.type_ids if self._segments else ()) for e in found]
+        return rows
 
     def tokens(self, text: str, *, special: bool, truncate: int | None) -> Tokens:
         """Return the tokens of a text as it stands, the first `truncate` of them."""
@@ -137,21 +152,46 @@ class Texts:
         if long:
             raise InputTooLong(limit=self._max_tokens, field=field, indexes=tuple(long))
 
-    def _shortened(self, couple: tuple[str, str], encoding: Any, limit: int) -> Any:
+    def _sides(self, texts: Sequence[str], field: str) -> list[_Side]:
+        """Tokenize each text once, however many pairs it is in."""
+        stripped = [text.strip() for text in texts]
+        _check(stripped, field)
+        found = self._tokenizer.encode_batch(stripped, add_special_tokens=False)
+        sides: list[_Side] = []
+        for text, encoding in zip(stripped, found, strict=True):
+            count = len(encoding)
+            encoding.truncate(self._max_tokens)
+            sides.append(_Side(length=len(text), count=count, encoding=encoding))
+        return sides
+
+    def _pair(self, query: _Side, document: _Side, limit: int) -> Any:
         """Take tokens off the longer text of a pair until it fits, as transformers does."""
-        if len(encoding.ids) <= limit:
-            return encoding
-        specials = self._tokenizer.num_special_tokens_to_add(is_pair=True)
-        first, second = (self._tokenizer.encode(t, add_special_tokens=False) for t in couple)
-        room = max(0, limit - specials)
-        lengths = [len(first.ids), len(second.ids)]
-        longer = 0 if lengths[0] > lengths[1] else 1
-        other = min(lengths[1 - longer], room // 2)
-        kept = [0, 0]
-        kept[1 - longer], kept[longer] = other, room - other
-        first.truncate(kept[0])
-        second.truncate(kept[1])
-        return self._tokenizer.post_process(first, second)
+        room = max(0, limit - self._tokenizer.num_special_tokens_to_add(is_pair=True))
+        counts = [query.count, document.count]
+        encodings = [query.encoding, document.encoding]
+        if sum(counts) > room:
+            longer = 0 if counts[0] > counts[1] else 1
+            other = min(counts[1 - longer], room // 2)
+            for place, kept in ((1 - longer, other), (longer, room - other)):
+                if counts[place] > kept:
+                    encodings[place] = Encoding.merge([encodings[place]], growing_offsets=False)
+                    encodings[place].truncate(kept)
+        return self._tokenizer.post_process(*encodings)
+
+    def _refuse(
+        self, query: _Side, documents: Sequence[_Side], found: Sequence[Any], *, lenient: bool
+    ) -> None:
+        """Refuse documents that do not fit beside a query."""
+        room = self._max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=True)
+        if lenient:
+            long = [
+                len(e) >= self._max_tokens and _visibly_cut(e, (query.length, document.length))
+                for document, e in zip(documents, found, strict=True)
+            ]
+        else:
+            long = [query.count + document.count > room for document in documents]
+        if indexes := _first_batch(range(len(long)), long):
+            raise InputTooLong(limit=self._max_tokens, field="documents", indexes=tuple(indexes))
 
     def _prefix(self, text: str, encoding: Any, limit: int, *, special: bool) -> Any:
         if len(encoding.ids) <= limit:
@@ -160,6 +200,24 @@ class Texts:
         specials = self._tokenizer.num_special_tokens_to_add(is_pair=False) if special else 0
         bare.truncate(limit - specials)
         return self._tokenizer.post_process(bare) if special else bare
+
+
+def _visibly_cut(encoding: Any, lengths: tuple[int, int]) -> bool:
+    """Say whether Caikit sees that a pair as long as the model takes has been cut.
+
+    It looks only at the text whose tokens reach furthest in letters, and takes it for the first one
+    where the tokenizer does not tell the two apart, as RoBERTa's. So a pair that fits is refused as
+    well, if the end of that text has no token.
+
+    Args:
+        encoding: the pair.
+        lengths: of its texts, in letters.
+    """
+    reached, text = 0, 0
+    for (_, end), segment in zip(encoding.offsets, encoding.type_ids, strict=True):
+        if end > reached:
+            reached, text = end, segment
+    return reached < lengths[text]
 
 
 def _check(texts: Sequence[str], field: str) -> None:
@@ -180,61 +238,14 @@ def _too_long(
     rows: Sequence[Sequence[int]], inputs: Sequence[str | Sequence[int]], limit: int
 ) -> list[int]:
     """Return the places of rows that are too long, the longest text first, as Caikit sorts them."""
-    long = [index for index, ids in enumerate(rows) if len(ids) > limit]
-    return sorted(long, key=lambda index: -len(inputs[index]))
+    order = sorted(range(len(rows)), key=lambda index: -len(inputs[index]))
+    return _first_batch(order, [len(ids) > limit for ids in rows])
 
 
-def load_tokenizer(directory: Path) -> Any:
-    """Load a tokenizer without limits of its own.
-
-    `tokenizer.json` alone is read without transformers, whose import takes seconds. It is corrected
-    as transformers corrects it: `do_lower_case` of a BERT tokenizer's config wins.
-    """
-    path = directory / "tokenizer.json"
-    if path.is_file():
-        content = read_json(path)
-        normalizer = content.get("normalizer")
-        config = directory / "tokenizer_config.json"
-        if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
-            given = read_json(config) if config.is_file() else {}
-            for ours, theirs in (
-                ("lowercase", "do_lower_case"),
-                ("strip_accents", "strip_accents"),
-                ("handle_chinese_chars", "tokenize_chinese_chars"),
-            ):
-                normalizer[ours] = given.get(theirs, normalizer.get(ours))
-        try:
-            tokenizer = Tokenizer.from_str(json.dumps(content))
-        except Exception as error:  # tokenizers raises bare exceptions
-            message = "tokenizer.json can't be read by the tokenizers library"
-            raise PlatformError(Code.INVALID_ARGUMENT, message, param="source") from error
-    else:
-        tokenizer = _converted(directory)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _converted(directory: Path) -> Any:
-    """Let transformers make a tokenizer of a vocabulary."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True).backend_tokenizer
-    except Exception as error:
-        message = "the model has no tokenizer.json, and none can be made of its vocabulary"
-        raise PlatformError(Code.INVALID_ARGUMENT, message, param="source") from error
-
-
-def pad_id(directory: Path, tokenizer: Any) -> int:
-    """Return the id that fills a batch up; some models tell positions by it."""
-    for name, read in (("tokenizer_config.json", "pad_token"), ("config.json", "pad_token_id")):
-        path = directory / name
-        value = read_json(path).get(read) if path.is_file() else None
-        if isinstance(value, dict):
-            value = value.get("content")
-        if isinstance(value, str):
-            value = tokenizer.token_to_id(value)
-        if isinstance(value, int):
-            return value
-    return 0
+def _first_batch(order: Sequence[int], too_long: Sequence[bool]) -> list[int]:
+    """Return the places that are too long of the first batch that has any."""
+    if not any(too_long):
+        return []
+    batches = (order[start : start + CAIKIT_BATCH] for start in range(0, len(order), CAIKIT_BATCH))
+    found = ([place for place in batch if too_long[place]] for batch in batches)
+    return next(filter(None, found))

@@ -108,11 +108,9 @@ class TorchRuntime(PartialRuntime):
         tokens = await asyncio.to_thread(
             self._service.texts.tokens, request.prompt, special=request.add_special_tokens
         )
-        if request.truncate_tokens is None:
-            return tokens
-        first = max(0, len(tokens.ids) - request.truncate_tokens)
+        kept = request.kept(len(tokens.ids))
         return Tokens(
-            ids=tokens.ids[first:], texts=tokens.texts[first:], offsets=tokens.offsets[first:]
+            ids=tokens.ids[kept], texts=tokens.texts[kept], offsets=tokens.offsets[kept]
         )
 
     async def detokenize(self, request: Detokenize) -> str:

@@ -140,9 +140,8 @@ class Verbs:
             ids, offsets = await self._encode_with_offsets(
                 request.prompt, special=request.add_special_tokens
             )
-        if request.truncate_tokens is not None:
-            ids = _last(ids, request.truncate_tokens)
-            offsets = _last(offsets, request.truncate_tokens)
+        kept = request.kept(len(ids))
+        ids, offsets = ids[kept], offsets[kept]
         return Tokens(
             ids=tuple(ids), texts=tuple(map(self._token_text, ids)), offsets=tuple(offsets)
         )

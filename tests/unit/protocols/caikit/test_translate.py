@@ -1,5 +1,7 @@
 """Requests to the vocabulary. What Caikit answers is checked by the replay of its recordings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,11 +10,13 @@ from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.protocols.caikit import tasks
 from rayserve_platform.protocols.caikit.translate import (
     check,
+    check_size,
     document_text,
     ranking,
     to_embed,
     to_rerank,
     to_similarity,
+    to_tokenize,
     too_long,
     truncation,
 )
@@ -102,7 +106,9 @@ def test_one_text_and_several_become_inputs_in_their_order():
     assert to_embed({"text": ""}, EMBEDDER, "id").inputs == ("",)
     assert to_embed({"texts": ["b", "a"]}, EMBEDDER, "id").inputs == ("b", "a")
     similarity = to_similarity({"source_sentence": "s", "sentences": ["a", "b"]}, EMBEDDER, "id")
-    assert (similarity.queries, similarity.documents) == (("s",), ("a", "b"))
+    assert (similarity.queries, similarity.documents) == (("a", "b"), ("s",))
+    rerank = to_rerank({"queries": ["q"], "documents": [{"text": "a"}]}, EMBEDDER, "id")
+    assert (rerank.queries, rerank.documents) == (("q",), ("a",))
 
 
 @pytest.mark.parametrize(
@@ -133,6 +139,54 @@ def test_a_text_that_is_none_is_refused_by_its_type(value, kind):
         document_text({"text": value})
 
 
+@pytest.mark.parametrize("document", [{"_text": None}, {"text": None, "_text": None}])
+def test_a_second_text_that_is_null_is_refused_as_caikit_does(document):
+    with pytest.raises(PlatformError, match="has type `NoneType` not in"):
+        document_text(document)
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "size_bytes"),
+    [
+        (tasks.EMBEDDINGS, {"texts": [""] * 50_000}, 150_000),
+        (tasks.SIMILARITIES, {"source_sentences": [""] * 5000, "sentences": [""] * 5000}, 30_000),
+        (tasks.RERANKS, {"queries": [""] * 5000, "documents": [{}] * 5000}, 30_000),
+        (tasks.RERANKS, {"queries": [""] * 1000, "documents": [{}]}, 300_000),
+    ],
+)
+def test_a_small_request_for_a_huge_answer_is_refused(task, arguments, size_bytes):
+    model = replace(EMBEDDER, dimension=384)
+    with pytest.raises(PlatformError, match="larger than 256 MiB"):
+        check_size(task, model, arguments, size_bytes)
+    few = {name: given[:200] for name, given in arguments.items()}
+    check_size(task, model, few, size_bytes)
+
+
+def test_documents_that_are_not_to_be_told_are_not_counted():
+    arguments = {"queries": [""] * 1000, "documents": [{}]}
+    check_size(
+        tasks.RERANKS,
+        CROSS_ENCODER,
+        arguments | {"return_documents": False, "return_text": False},
+        300_000,
+    )
+    for task in tasks.TASKS:
+        if len(task.inputs) == 1 and task is not tasks.EMBEDDINGS:
+            check_size(task, EMBEDDER, {"text": "x" * 10**6}, 10**6)
+
+
+def test_a_cross_encoder_counts_its_separators_in():
+    # As Caikit's cross-encoder does: `tests/data/caikit/cross_encoder.json`.
+    for asked, kept in ((1, 1), (12, 12), (256, 256), (-1, 256), (0, None), (257, None)):
+        assert truncation({"truncate_input_tokens": asked}, CROSS_ENCODER) == kept
+
+
+def test_what_embeds_is_tokenized_as_far_as_it_would_be_embedded():
+    for model, most in ((EMBEDDER, 256), (CROSS_ENCODER, 256), (LLM, None)):
+        request = to_tokenize({"text": "x"}, model, "id")
+        assert (request.truncate_tokens, request.truncate_side) == (most, "right")
+
+
 def test_a_ranking_is_best_first_and_equals_keep_their_order():
     scores = np.array([0.5, 0.9, 0.5, 0.1], dtype=np.float32)
     assert [place for place, _ in ranking(scores, {})] == [1, 0, 2, 3]
@@ -146,15 +200,17 @@ def test_a_ranking_is_best_first_and_equals_keep_their_order():
     [
         (tasks.EMBEDDING, "inputs", False),
         (tasks.EMBEDDINGS, "inputs", True),
-        (tasks.SIMILARITY, "queries", False),
-        (tasks.SIMILARITY, "documents", True),
+        (tasks.SIMILARITY, "documents", False),
+        (tasks.SIMILARITY, "queries", True),
         (tasks.SIMILARITIES, "queries", True),
         (tasks.RERANK, "queries", True),
         (tasks.RERANKS, "documents", True),
     ],
 )
 def test_a_text_too_long_is_told_by_its_place_where_it_stands_in_a_list(task, field, listed):
-    error = too_long(task, InputTooLong(limit=8, field=field, indexes=(3, 1)))
+    error = too_long(
+        task, tasks.EMBEDDING_MODULE, InputTooLong(limit=8, field=field, indexes=(3, 1))
+    )
     assert error.message.startswith("Token sequence length (+2 for start/end tokens) exceeds")
     assert error.message.endswith(
         "(8) for text at indexes: 3, 1." if listed else "for this model (8)."

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import (
@@ -256,6 +258,24 @@ async def test_token_ids_embed_as_their_text(start: Start, tmp_path: Path) -> No
     chat = Chat(turns=(Turn(role="user", content="a"),))
     error = await refusal(runtime.tokenize(Tokenize(model="m", prompt=chat)))
     assert error.code is Code.UNIMPLEMENTED
+
+
+async def test_tokens_are_left_out_where_the_request_says(start: Start, tmp_path: Path) -> None:
+    folder = tiny.bert(tmp_path / "m")
+    runtime = await start(models=[{"id": "m", "source": str(folder)}])
+    text = "the quick fox un first second"
+    theirs = AutoTokenizer.from_pretrained(folder)
+    whole = theirs(text, return_offsets_mapping=True)
+    for most in (1, 2, 5, 8, 9):
+        asked = Tokenize(model="m", prompt=text, truncate_tokens=most)
+        left = await runtime.tokenize(asked)
+        assert list(left.ids) == whole.input_ids[-most:]
+        assert list(left.offsets) == whole.offset_mapping[-most:]
+        assert len(left.texts) == len(left.ids)
+        right = await runtime.tokenize(replace(asked, truncate_side="right"))
+        cut = theirs(text, truncation=True, max_length=max(most, 2)).input_ids
+        assert list(right.ids) == cut[:most]
+        assert len(right.texts) == len(right.offsets) == len(right.ids)
 
 
 async def test_many_requests_at_once_get_what_each_would_get_alone(

@@ -11,7 +11,8 @@ from transformers import AutoTokenizer
 
 from rayserve_platform.core.errors import Code, InputTooLong, PlatformError
 from rayserve_platform.formats.source import locate
-from rayserve_platform.runtimes.embedding.texts import Texts, load_tokenizer
+from rayserve_platform.runtimes.embedding.texts import Texts
+from rayserve_platform.runtimes.embedding.tokenizer import load_tokenizer
 from tests.unit.runtimes.embedding import tiny
 from tests.unit.runtimes.embedding.conftest import DATA, MINILM
 
@@ -42,16 +43,6 @@ def test_tokens_are_those_of_transformers(texts: Texts, theirs: Any, text: str) 
             texts.rows([text], "inputs", None)
     else:
         assert list(texts.rows([text], "inputs", None)[0].ids) == ids
-
-
-@given(query=TEXT, document=TEXT, limit=st.integers(5, 40))
-def test_pairs_are_cut_as_transformers_cuts_them(
-    texts: Texts, theirs: Any, query: str, document: str, limit: int
-) -> None:
-    # In lists, as Caikit does: by itself an empty second text would count as none.
-    given = [query.strip()], [document.strip()]
-    expected = theirs(*given, truncation=True, max_length=limit).input_ids[0]
-    assert list(texts.pairs([query], [document], limit)[0].ids) == expected
 
 
 @given(text=TEXT, limit=st.integers(3, 60))
@@ -105,11 +96,14 @@ def test_half_a_surrogate_pair_is_refused_by_its_place(texts: Texts) -> None:
         assert caught.value.code is Code.INVALID_ARGUMENT
 
 
-def test_documents_that_are_too_long_with_any_query_are_named_once(texts: Texts) -> None:
+def test_texts_that_are_too_long_are_told_longest_first_and_32_at_a_time(texts: Texts) -> None:
+    long = ["the " * (40 + place) for place in range(70)]
     with pytest.raises(InputTooLong) as caught:
-        texts.pairs(["a", "b"], ["a", "the " * 40, "b", "the " * 50], None)
-    assert caught.value.field == "documents"
-    assert caught.value.indexes == (3, 1)
+        texts.rows(["a", *long], "inputs", None)
+    assert caught.value.indexes == tuple(range(70, 38, -1))  # as Caikit told of 70 such texts
+    with pytest.raises(InputTooLong) as caught:
+        texts.rows(["a" * 90] * 31 + ["the " * 20, "b " * 39], "inputs", None)
+    assert 32 not in caught.value.indexes
 
 
 @given(text=TEXT, limit=st.integers(0, 20))

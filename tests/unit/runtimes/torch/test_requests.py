@@ -153,6 +153,10 @@ async def test_tokens_go_there_and_back(directory, serve, reference):
     assert await served.runtime.detokenize(Detokenize(model="m", ids=tokens.ids)) == text
     last = await served.runtime.tokenize(Tokenize(model="m", prompt=text, truncate_tokens=2))
     assert (last.ids, last.offsets) == (tokens.ids[-2:], tokens.offsets[-2:])
+    first = await served.runtime.tokenize(
+        Tokenize(model="m", prompt=text, truncate_tokens=2, truncate_side="right")
+    )
+    assert (first.ids, first.offsets) == (tokens.ids[:2], tokens.offsets[:2])
     with pytest.raises(PlatformError, match="no adapter store"):
         await served.runtime.tokenize(Tokenize(model="m", prompt=text, adapter="x"))
     with pytest.raises(PlatformError, match="vocabulary of 320"):
