@@ -1,4 +1,4 @@
-"""Guided decoding by xgrammar, where it is installed (vLLM brings it)."""
+"""Guided decoding by xgrammar, where it is installed."""
 
 import importlib.util
 import json
