@@ -31,7 +31,8 @@ def lines(base: str, protocols: Sequence[str]) -> Iterator[str]:
     if not models:
         yield f"{base} serves no model yet (docs: {base}/docs)"
         return
-    path, body = _example(base, protocols, models[0])
+    spoken = [name for name in protocols if name != "tgis"]  # it has no requests over HTTP
+    path, body = _example(base, spoken, models[0])
     yield f"{', '.join(models)} is ready: {base} (docs: {base}/docs)"
     yield f"\n  curl {base}{path} -H 'Content-Type: application/json' \\"
     yield f"    -d '{json.dumps(body)}'\n"
@@ -48,7 +49,7 @@ def _models(base: str, protocols: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _example(base: str, protocols: Sequence[str], model: str) -> tuple[str, dict[str, Any]]:
     """Return path and body of a request that the model can answer."""
-    if protocols[:1] == ("caikit",):
+    if protocols[0] == "caikit":
         listed = _json(f"{base}/info/models").get("models", [])
         writes = (model, "Text Generation") in (
             (one["name"], one["module_metadata"]["name"]) for one in listed
