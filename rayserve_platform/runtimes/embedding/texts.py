@@ -160,7 +160,7 @@ class Texts:
         sides: list[_Side] = []
         for text, encoding in zip(stripped, found, strict=True):
             count = len(encoding)
-            encoding.truncate(self._max_tokens)
+            _truncate(encoding, self._max_tokens)
             sides.append(_Side(length=len(text), count=count, encoding=encoding))
         return sides
 
@@ -175,7 +175,7 @@ class Texts:
             for place, kept in ((1 - longer, other), (longer, room - other)):
                 if counts[place] > kept:
                     encodings[place] = Encoding.merge([encodings[place]], growing_offsets=False)
-                    encodings[place].truncate(kept)
+                    _truncate(encodings[place], kept)
         return self._tokenizer.post_process(*encodings)
 
     def _refuse(
@@ -200,6 +200,15 @@ class Texts:
         specials = self._tokenizer.num_special_tokens_to_add(is_pair=False) if special else 0
         bare.truncate(limit - specials)
         return self._tokenizer.post_process(bare) if special else bare
+
+
+def _truncate(encoding: Any, count: int) -> None:
+    """Cut an encoding, which keeps what is cut off in pieces of that length, in two steps.
+
+    The second forgets what the first has kept; thousands of pieces would be in each pair.
+    """
+    encoding.truncate(count + 1)
+    encoding.truncate(count)
 
 
 def _visibly_cut(encoding: Any, lengths: tuple[int, int]) -> bool:
