@@ -1,4 +1,4 @@
-"""A server as a child process: started in a session of its own, awaited, measured, ended."""
+"""A server as a child process: started in a process group of its own, awaited, measured, ended."""
 
 from __future__ import annotations
 
@@ -68,10 +68,13 @@ class Server:
         """
         command = self.command
         try:
+            # Not in a session of its own: each session is a scheduling group to Linux (autogroup),
+            # and a server of many processes then stalls for up to 500 ms beside its own engine's
+            # busy threads on two cores, where it else does not.
             with command.log.open("wb") as log:
                 self._process = subprocess.Popen(
                     command.argv, env=command.environment, stdin=subprocess.DEVNULL,
-                    stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                    stdout=log, stderr=subprocess.STDOUT, process_group=0,
                 )  # fmt: skip
         except OSError as error:
             raise BenchError(f"{command.name} can't be started: {error}") from error
