@@ -15,6 +15,7 @@ import click
 import yaml
 
 from rayserve_platform.cli import announce
+from rayserve_platform.cli.drain import drain
 
 DRAIN_VARIABLE = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
 FALLBACK_VARIABLES = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT")
@@ -26,6 +27,13 @@ FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 @click.option("--http-port", type=click.IntRange(1, 65535), help="Instead of the config's own.")
 @click.option("--grpc-port", type=click.IntRange(1, 65535), help="Instead of the config's own.")
 @click.option("--timeout", default=900.0, show_default=True, help="Seconds to wait for readiness.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=600.0,
+    show_default=True,
+    help="Seconds that running requests have to finish after Ctrl-C or SIGTERM.",
+)
 @click.option(
     "--dashboard/--no-dashboard",
     default=True,
@@ -39,6 +47,7 @@ def run(
     http_port: int | None,
     grpc_port: int | None,
     timeout: float,
+    grace: float,
     dashboard: bool,
     verbose: bool,
 ) -> None:
@@ -53,12 +62,14 @@ def run(
     _need_free_ports(content)
     _prepare_models(found.args)
     stop = _on_signals()
-    with _serving(content, dashboard=dashboard):
+    with _serving(content, dashboard=dashboard) as before_stop:
         if not _wait(found, content, timeout, stop):
             return
         _announce(found, content)
         stop.wait()
-        click.echo("\nStopping: running requests get up to 30 s (Ctrl-C again: none) …")
+        click.echo(f"\nStopping: running requests get up to {grace:g} s (Ctrl-C again: none) …")
+        behind = {app["name"] for app in content["applications"]} - set(found.routed)
+        before_stop.callback(drain, behind, grace)
     click.echo("Stopped.")
 
 
@@ -167,8 +178,11 @@ def _on_signals() -> threading.Event:
 
 
 @contextlib.contextmanager
-def _serving(content: dict[str, Any], *, dashboard: bool) -> Iterator[None]:
-    """Run Ray's own `serve run` on the config, and stop all of it in the end."""
+def _serving(content: dict[str, Any], *, dashboard: bool) -> Iterator[contextlib.ExitStack]:
+    """Run Ray's own `serve run` on the config, and stop all of it in the end.
+
+    Yields what is done before that.
+    """
     import ray
     from ray import serve
     from ray.serve.scripts import cli
@@ -178,6 +192,7 @@ def _serving(content: dict[str, Any], *, dashboard: bool) -> Iterator[None]:
         yaml.safe_dump(content, file)
         file.flush()
         command = ["run", file.name, "--non-blocking"]
+        before_stop = contextlib.ExitStack()
         handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
             try:
@@ -187,9 +202,10 @@ def _serving(content: dict[str, Any], *, dashboard: bool) -> Iterator[None]:
                 raise click.ClickException(f"Ray did not start: {error}") from error
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            yield
+            yield before_stop
         finally:
             try:
+                before_stop.close()
                 serve.shutdown()
             except KeyboardInterrupt:
                 click.echo("Stopping at once.")
