@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rayserve_platform.serving.build import INGRESS_DEFAULTS
 from rayserve_platform.serving.check import check
 from rayserve_platform.settings.app import App, Gateway
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
+SERVING = [path for path in SHIPPED if path.parent.name != "bench"]
 
 GATEWAY = {
     "name": "front",
@@ -55,6 +57,14 @@ def test_every_config_that_ships_uses_haproxy_and_big_messages(path):
     env = yaml.safe_load(path.read_text())["controller_options"]["runtime_env"]["env_vars"]
     assert env["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert int(env["RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH"]) > 4 * 2**20
+
+
+@pytest.mark.parametrize("path", SERVING, ids=lambda path: str(path.relative_to(ROOT)))
+def test_haproxy_holds_a_stream_as_long_as_its_replica_may_take_to_finish_it(path):
+    """Ray's own 120 s would cut it when replicas change."""
+    env = yaml.safe_load(path.read_text())["controller_options"]["runtime_env"]["env_vars"]
+    grace_s = INGRESS_DEFAULTS["graceful_shutdown_timeout_s"]
+    assert int(env["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) >= grace_s
 
 
 def test_a_right_file_has_its_typed_args(checked):
