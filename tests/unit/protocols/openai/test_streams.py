@@ -8,8 +8,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import Chunk
-from rayserve_platform.runtimes import fake
-from rayserve_platform.runtimes.fake import FakeRuntime
+from rayserve_platform.runtimes.fake import FakeRuntime, writing
 
 MESSAGES = [{"role": "user", "content": "Tell me about foxes."}]
 CHAT = "/v1/chat/completions"
@@ -146,7 +145,7 @@ async def test_text_that_json_must_escape_survives_a_stream(serve_http, make_fak
     odd = 'é"\\\n\u2028\x00\U0001f98a. '
     server = await serve_http(make_fake())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fake, "SENTENCE", odd)
+        patch.setattr(writing, "SENTENCE", odd)
         chunks = await chat_chunks(server, events, ignore_eos=True, max_tokens=len(odd))
     text = "".join(c.delta.content or "" for chunk in chunks for c in chunk.choices)
     assert sorted(text) == sorted(odd)

@@ -1,9 +1,4 @@
-"""A deterministic engine with scripted delay and failure: drives every protocol test.
-
-One character is one token and its id is the code point, so tokenizing is exact, reversible and the
-same in every replica. The text it writes is cut from one fixed sentence; where it starts depends on
-the prompt and the seed alone.
-"""
+"""The fake engine behind the seam."""
 
 import asyncio
 import time
@@ -16,7 +11,6 @@ from numpy.typing import NDArray
 
 from rayserve_platform.core.errors import Code, InputTooLong, PlatformError, check_room
 from rayserve_platform.core.messages import (
-    Chat,
     Chunk,
     Detokenize,
     Embed,
@@ -24,13 +18,9 @@ from rayserve_platform.core.messages import (
     Generate,
     ModelCard,
     Prompt,
-    PromptInfo,
     Score,
     Scores,
-    Stop,
-    StopReason,
     Task,
-    Token,
     Tokenize,
     Tokens,
 )
@@ -49,14 +39,12 @@ from rayserve_platform.core.tensors import (
     chosen,
 )
 from rayserve_platform.formats.adapter import no_store, not_retrieved
+from rayserve_platform.runtimes.fake.writing import Writer, render
 from rayserve_platform.settings.fake import FakeApp, FakeEngine
-
-SENTENCE = "the quick brown fox jumps over the lazy dog. "
-EOS_ID = 0
 
 
 class FakeRuntime(PartialRuntime):
-    """See the module. `running` is the number of requests in progress, for tests of cancelling."""
+    """See the package. `running` is the number of requests in progress, for tests of cancelling."""
 
     runtime = "fake"
 
@@ -106,7 +94,7 @@ class FakeRuntime(PartialRuntime):
         self._find(request.adapter)
         if request.guided is not None:
             raise self._refused("decode with a guide")
-        prompt = _render(request.prompt)
+        prompt = render(request.prompt)
         if request.truncate_prompt_tokens is not None:
             prompt = prompt[-request.truncate_prompt_tokens :]
         room = check_room(
@@ -117,14 +105,14 @@ class FakeRuntime(PartialRuntime):
         self.running += 1
         try:
             for index in range(request.n):
-                writer = _Writer(request, prompt, index, room)
+                writer = Writer(request, prompt, index, room)
                 async for chunks in self._write(writer, stream=request.stream):
                     yield chunks
         finally:
             self.running -= 1
 
     async def _write(
-        self, writer: "_Writer", *, stream: bool
+        self, writer: Writer, *, stream: bool
     ) -> AsyncGenerator[Sequence[Chunk], None]:
         """Yield one continuation, a token at a time or, unstreamed, whole."""
         started = time.monotonic()
@@ -156,7 +144,7 @@ class FakeRuntime(PartialRuntime):
                 f"'dimensions' must be {self._fake.dimension}: this model has no other size.",
                 param="dimensions",
             )
-        texts = [_render(item)[: request.truncate_tokens] for item in request.inputs]
+        texts = [render(item)[: request.truncate_tokens] for item in request.inputs]
         return Embeddings(vectors=self._vectors(texts), token_counts=tuple(len(t) for t in texts))
 
     async def score(self, request: Score) -> Scores:
@@ -182,7 +170,7 @@ class FakeRuntime(PartialRuntime):
     def _fit(self, field: str, texts: Sequence[Prompt], truncate_tokens: int | None) -> None:
         limit = self._fake.max_model_len
         if truncate_tokens is None:
-            long = sorted(((len(_render(t)), i) for i, t in enumerate(texts)), reverse=True)
+            long = sorted(((len(render(t)), i) for i, t in enumerate(texts)), reverse=True)
             indexes = tuple(i for length, i in long if length > limit)
             if indexes:
                 raise InputTooLong(limit=limit, field=field, indexes=indexes)
@@ -225,7 +213,7 @@ class FakeRuntime(PartialRuntime):
         """Split into characters."""
         self._note(request)
         self._find(request.adapter)
-        text = _render(request.prompt)
+        text = render(request.prompt)
         kept = request.kept(len(text))
         return Tokens(
             ids=tuple(map(ord, text[kept])),
@@ -236,7 +224,7 @@ class FakeRuntime(PartialRuntime):
     async def detokenize(self, request: Detokenize) -> str:
         """Join characters."""
         self._note(request)
-        return _render(request.ids)
+        return render(request.ids)
 
     def _find(self, adapter: str | None) -> None:
         if adapter is None or adapter in self._fake.adapters:
@@ -273,115 +261,3 @@ def _affine(tensor: Tensor, version: str) -> Tensor:
         return tensor
     with np.errstate(over="ignore", invalid="ignore"):
         return replace(tensor, data=(2 * tensor.data + int(version)).astype(tensor.data.dtype))
-
-
-def _render(prompt: Prompt) -> str:
-    if isinstance(prompt, Chat):
-        return "".join(f"{turn.role}: {turn.content}\n" for turn in prompt.turns)
-    if isinstance(prompt, str):
-        return prompt
-    try:
-        text = "".join(map(chr, prompt))
-        text.encode()  # half a surrogate pair is no text
-    except (ValueError, OverflowError):
-        raise PlatformError(
-            Code.INVALID_ARGUMENT, "A token id is not in this model's vocabulary.", param="prompt"
-        ) from None
-    return text
-
-
-class _Writer:
-    """The state of one continuation."""
-
-    def __init__(self, request: Generate, prompt: str, index: int, room: int) -> None:
-        self._request = request
-        self._prompt = prompt
-        self._index = index
-        self._start = zlib.crc32(prompt.encode()) + (request.sampling.seed or 0) + index
-        asked = request.stopping.max_new_tokens
-        self.limit = max(1, room if asked is None else min(asked, room))
-        self._reason = (
-            StopReason.TOKEN_LIMIT if asked is None or asked > room else StopReason.MAX_TOKENS
-        )
-        self._text = ""
-        self._sent = 0
-        self._hold = max(map(len, request.stopping.stop_sequences), default=1) - 1
-
-    def next(self, elapsed_s: float) -> Chunk:
-        """Write one character and say whether it was the last."""
-        details = self._request.details
-        char = SENTENCE[(self._start + len(self._text)) % len(SENTENCE)]
-        self._text += char
-        count = len(self._text)
-        stop = self._stop(count, elapsed_s)
-        prompt = None
-        if count == 1 and self._index == 0:
-            prompt = PromptInfo(
-                token_count=len(self._prompt),
-                text=self._prompt if details.input_text else None,
-                tokens=_prompt_tokens(self._prompt, self._request) if details.input_tokens else (),
-            )
-        return Chunk(
-            index=self._index,
-            text=self._release(stop),
-            tokens=_tokens(char, self._request) if details.generated_tokens else (),
-            generated_tokens=count,
-            prompt=prompt,
-            seed=self._request.sampling.seed if count == 1 else None,
-            stop=stop,
-        )
-
-    def _release(self, stop: Stop | None) -> str:
-        """Return the text that can go out: what may yet become a stop sequence is held back."""
-        rules = self._request.stopping
-        end = len(self._text)
-        if not rules.include_stop_sequence:
-            if stop is None:
-                end -= self._hold
-            elif stop.sequence:
-                end -= len(stop.sequence)
-        text = self._text[self._sent : max(end, self._sent)]
-        self._sent += len(text)
-        return text
-
-    def _stop(self, count: int, elapsed_s: float) -> Stop | None:
-        rules = self._request.stopping
-        if count >= rules.min_new_tokens:
-            for sequence in rules.stop_sequences:
-                if self._text.endswith(sequence):
-                    return Stop(reason=StopReason.STOP_SEQUENCE, sequence=sequence)
-            if self._text.endswith(". ") and not rules.ignore_eos:
-                return Stop(reason=StopReason.EOS, token_id=EOS_ID)
-        if rules.time_limit_s is not None and elapsed_s >= rules.time_limit_s:
-            return Stop(reason=StopReason.TIME_LIMIT)
-        return Stop(reason=self._reason) if count >= self.limit else None
-
-
-def _prompt_tokens(text: str, request: Generate) -> tuple[Token, ...]:
-    if request.details.input_token_details:
-        return _tokens(text, request)
-    return tuple(Token(id=ord(char), text=char) for char in text)
-
-
-def _tokens(text: str, request: Generate) -> tuple[Token, ...]:
-    """Give every character probability 1/2, its successors 1/4, 1/8 and so on."""
-    details = request.details
-
-    def token(char: str, rank: int, top: tuple[Token, ...] = ()) -> Token:
-        return Token(
-            id=ord(char),
-            text=char,
-            logprob=-0.6931471805599453 * rank if details.logprobs else None,
-            rank=rank if details.ranks else None,
-            top=top,
-        )
-
-    return tuple(
-        token(c, 1, tuple(token(_after(c, i), i + 1) for i in range(details.top_n_tokens)))
-        for c in text
-    )
-
-
-def _after(char: str, i: int) -> str:
-    """Return the i-th successor; counting starts over before the surrogates, which are no text."""
-    return char if i == 0 else chr((ord(char) + i) % 0xD800)
