@@ -109,9 +109,7 @@ class TorchRuntime(PartialRuntime):
             self._service.texts.tokens, request.prompt, special=request.add_special_tokens
         )
         kept = request.kept(len(tokens.ids))
-        return Tokens(
-            ids=tokens.ids[kept], texts=tokens.texts[kept], offsets=tokens.offsets[kept]
-        )
+        return Tokens(ids=tokens.ids[kept], texts=tokens.texts[kept], offsets=tokens.offsets[kept])
 
     async def detokenize(self, request: Detokenize) -> str:
         """Decode token ids."""
