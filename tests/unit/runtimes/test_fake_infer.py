@@ -41,7 +41,8 @@ async def test_its_card_describes_its_tensors(runtime):
 
 
 async def test_an_unloaded_model_has_no_version_to_answer(runtime):
-    assert isinstance(runtime, ModelRepository)
+    served: object = runtime
+    assert isinstance(served, ModelRepository)
     await runtime.unload_model("fake")
     (card,) = await runtime.describe()
     assert {v.state for v in card.versions} == {VersionState.END}
