@@ -111,13 +111,17 @@ def test_signals_end_the_server_too(tmp_path: Path, number: signal.Signals):
             os.kill(os.getpid(), number)
             time.sleep(30)
 
-    # As a shell does for background jobs.
-    inherited = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # As a shell does for background jobs; and without nohup, whatever the tests run under.
+    inherited = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
     try:
         with pytest.raises(KeyboardInterrupt):
             interrupted()
     finally:
-        signal.signal(signal.SIGINT, inherited)
+        for signalled, handler in inherited.items():
+            signal.signal(signalled, handler)
     assert pids
     assert not any(exists(pid) for pid in pids)
 
