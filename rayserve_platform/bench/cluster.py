@@ -6,17 +6,12 @@ Data only: `ray` itself is imported in the peer scripts.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-HOST = "127.0.0.1"
+from rayserve_platform.bench.ports import HOST, REPLICA_PORTS, free_port
 
-# Replica ports: 49 pairs of ranges from 20000 to 29799, below both Ray's default of 30000 and
-# Linux's ephemeral ports.
-_FIRST_PORT = 20_000
 _PORTS = 100
-_RANGES = 49
 
 # Logical CPUs: enough for every actor of a peer to be placed, on a machine of any size. The
 # operating system shares the real ones out, for each server alike.
@@ -35,7 +30,7 @@ def http_options(port: int) -> dict[str, Any]:
     return {"host": HOST, "port": port}
 
 
-def cluster_environment(folder: Path, free_port: Callable[[], int]) -> dict[str, str]:
+def cluster_environment(folder: Path) -> dict[str, str]:
     """Return the variables that give a cluster its own files, ports and token.
 
     `folder` must be short: Ray's unix sockets below it may have paths of 107 bytes at most.
@@ -44,7 +39,7 @@ def cluster_environment(folder: Path, free_port: Callable[[], int]) -> dict[str,
     one cluster reach the other.
     """
     haproxy = folder / "haproxy"
-    first = _FIRST_PORT + 2 * _PORTS * secrets.randbelow(_RANGES)
+    first = secrets.choice(REPLICA_PORTS[:: 2 * _PORTS])
     return {
         "RAY_TMPDIR": str(folder),
         "RAY_AUTH_MODE": "token",

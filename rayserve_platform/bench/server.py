@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from rayserve_platform.bench.errors import BenchError
+from rayserve_platform.bench.ports import HOST
 from rayserve_platform.bench.processes import (
     ProcessMemory,
     adopt_orphans,
@@ -23,7 +23,6 @@ from rayserve_platform.bench.processes import (
     memory_of,
 )
 
-HOST = "127.0.0.1"
 _POLL_S = 0.5
 _TAIL_LINES = 25
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -161,14 +160,6 @@ def stopping_by_signal() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def tail(log: Path, lines: int = _TAIL_LINES) -> str:

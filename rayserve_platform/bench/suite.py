@@ -16,11 +16,11 @@ from rayserve_platform.bench.errors import BenchError
 from rayserve_platform.bench.outcome import Outcome
 from rayserve_platform.bench.parts import Say, drive_llm, drive_overhead
 from rayserve_platform.bench.peer import Peer
+from rayserve_platform.bench.ports import free_port
 from rayserve_platform.bench.server import (
     Server,
     ServerCommand,
     environment,
-    free_port,
     running,
     stopping_by_signal,
 )
@@ -116,7 +116,7 @@ def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCo
         name=peer.name,
         argv=peer.argv(values, plan.flags),
         environment=environment(
-            cluster_environment(folder, free_port),
+            cluster_environment(folder),
             plan.flags.environment(),
             model,
             peer.environment,

@@ -251,6 +251,7 @@ def _write_load(out: Path, plan: LoadPlan, results: list[LoadResult]) -> None:
 
 def _compared(plan: SuitePlan) -> list[Outcome]:
     from rich.console import Console
+    from rich.text import Text
 
     from rayserve_platform.bench.charts import draw_suite
     from rayserve_platform.bench.outcome import comparisons
@@ -263,7 +264,7 @@ def _compared(plan: SuitePlan) -> list[Outcome]:
     with shown.status("starting") as status:
 
         def say(line: str) -> None:
-            status.update(line)
+            status.update(Text(line.partition("\n")[0]))
             shown.log(line, highlight=False, markup=False)
 
         outcomes = run_suite(plan, say)

@@ -14,6 +14,7 @@ from typing import Any
 import click
 import yaml
 
+from rayserve_platform.bench.ports import free_port
 from rayserve_platform.cli import announce
 from rayserve_platform.cli.drain import drain
 
@@ -151,16 +152,9 @@ def _environment(*, verbose: bool) -> None:
     # Where HAProxy sends requests while no replica is there: fixed by default, and so another
     # cluster's on this machine, whose models would answer.
     for name in FALLBACK_VARIABLES:
-        os.environ.setdefault(name, str(_free_port()))
+        os.environ.setdefault(name, str(free_port()))
     # On HAProxy an ingress replica drains at least 30 s, for load balancers that this run hasn't.
     os.environ.setdefault(DRAIN_VARIABLE, "1")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _on_signals() -> threading.Event:

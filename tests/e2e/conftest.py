@@ -18,18 +18,13 @@ import httpx
 import pytest
 import yaml
 
+from rayserve_platform.bench.cluster import cluster_environment
+from rayserve_platform.bench.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 READY = re.compile(r"^gRPC: .*Ctrl-C stops", re.MULTILINE)
 START_DEADLINE_S = 600
 STOP_DEADLINE_S = 120
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def readme_lines(section: str) -> list[str]:
@@ -66,24 +61,8 @@ class Platform:
             **os.environ,
             # grpcurl and Ray's own commands are installed beside this interpreter.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "RAY_TMPDIR": str(folder),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(16),
-            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
-            "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
-            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy/haproxy.cfg"),
-            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "haproxy/admin.sock"),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder / "haproxy"),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "haproxy/state"),
+            **cluster_environment(folder),
         }
-        # A range of its own for the replicas' ports: another cluster on this machine that took a
-        # port which a replica here has just given up would be sent this cluster's requests.
-        first = 30000 + 100 * secrets.randbelow(90)
-        for protocol, low in (("HTTP", first), ("GRPC", first + 10000)):
-            self.env[f"RAY_SERVE_DIRECT_INGRESS_MIN_{protocol}_PORT"] = str(low)
-            self.env[f"RAY_SERVE_DIRECT_INGRESS_MAX_{protocol}_PORT"] = str(low + 99)
         http_port, grpc_port = ports or (8000, 9000)
         self.url = f"http://127.0.0.1:{http_port}"
         self.grpc = f"127.0.0.1:{grpc_port}"

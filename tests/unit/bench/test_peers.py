@@ -68,9 +68,8 @@ def test_overhead_requests_ask_for_as_many_chunks_as_the_bare_peer_sends(name: s
 
 
 def test_clusters_share_no_file_and_no_port(tmp_path: Path):
-    ports = iter(range(1000))
-    one = cluster_environment(tmp_path / "one", lambda: next(ports))
-    two = cluster_environment(tmp_path / "two", lambda: next(ports))
+    one = cluster_environment(tmp_path / "one")
+    two = cluster_environment(tmp_path / "two")
     for ports_of in (one, two):
         low, high, next_low, next_high = (
             int(ports_of[f"RAY_SERVE_DIRECT_INGRESS_{end}_{wire}_PORT"])

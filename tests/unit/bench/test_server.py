@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from rayserve_platform.bench.errors import BenchError
+from rayserve_platform.bench.ports import free_port
 from rayserve_platform.bench.processes import process_name
 from rayserve_platform.bench.server import (
     ServerCommand,
     environment,
-    free_port,
     running,
     stopping_by_signal,
 )
