@@ -11,6 +11,7 @@ CONFIG ?= quickstart
 ARGS ?=
 
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest $(TRACED:%=--cov --cov-report=)
 REQ := requirements
 CODE := rayserve_platform deployments tests
 
@@ -54,19 +55,27 @@ run: env ## serve configs/$(CONFIG) on HTTP 8000 and gRPC 9000 until Ctrl-C; CON
 	@serve=($(BIN)/rayserve run configs/$(CONFIG)/serve.yaml $(ARGS)); \
 	if [ -t 0 ]; then set -m; "$${serve[@]}" && :; else exec "$${serve[@]}"; fi
 
+# vLLM's engine gets a process of its own: in one with all other tests its start has failed once, for
+# a reason that was not seen (CPython 3.11 said "AST constructor recursion depth mismatch"). It
+# computes on one core, so the tests without a cluster run beside it; its output is shown afterwards.
 test: env ## run every test
 ifeq ($(strip $(ARGS)),)
-# vLLM's engine gets a process of its own: in one with all other tests its start has failed once, for
-# a reason that was not seen (CPython 3.11 said "AST constructor recursion depth mismatch").
-	@$(BIN)/python -m pytest $(COVERAGE:%=% --cov-report=) tests/e2e/engine
-	@$(BIN)/python -m pytest $(COVERAGE:%=% --cov-append --cov-report=term) --ignore=tests/e2e/engine
+	@failed=0; log=$$(mktemp); trap 'rm -f "$$log"; kill "$$engine" 2>/dev/null || :' EXIT; \
+	$(TRACED:%=COVERAGE_FILE=.coverage.engine) $(PYTEST) tests/e2e/engine >"$$log" 2>&1 & engine=$$!; \
+	$(PYTEST) tests/unit tests/contract || failed=$$?; \
+	wait "$$engine" || failed=$$?; \
+	cat "$$log"; \
+	$(PYTEST) $(TRACED:%=--cov-append) --ignore=tests/e2e/engine tests/e2e || failed=$$?; \
+	exit "$$failed"
 else
-	@$(BIN)/python -m pytest $(COVERAGE:%=% --cov-report=term) $(ARGS)
+	@$(PYTEST) $(ARGS)
 endif
 
 # Apart from `test`: tracing takes half as much time again.
-coverage: COVERAGE := --cov
+coverage: TRACED := yes
 coverage: test ## run every test, with a coverage report
+	@[ ! -e .coverage.engine ] || $(BIN)/coverage combine --append --quiet .coverage.engine
+	@$(BIN)/coverage report
 
 lint: env ## ruff (lint and format), mypy, import contracts
 	@$(BIN)/ruff check .

@@ -14,6 +14,8 @@ ENGINE_OVERHEAD_BYTES = 2 * GIB
 """What vLLM's processes take on CPU besides weights and KV cache (three imports of torch)."""
 LARGEST_DEFAULT_KV_CACHE_BYTES = 4 * GIB
 KV_CACHE_SHARE_OF_FREE = 0.25
+EXECUTOR = "rayserve_platform.runtimes.vllm.executor.NappingExecutor"
+"""vLLM's own executor would keep a second core busy with nothing but waiting for the first."""
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
@@ -75,6 +77,8 @@ def engine_defaults(
                 placement, weights_bytes(model_dir), free_memory_bytes()
             ),
         }
+        if _workers(given) == 1:
+            defaults["distributed_executor_backend"] = EXECUTOR
         if not cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"}:
             # Without bfloat16 instructions vLLM's CPU kernels give wrong text, slowly.
             defaults["dtype"] = "float32"

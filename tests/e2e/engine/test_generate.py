@@ -4,6 +4,7 @@ import asyncio
 from contextlib import aclosing
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -96,6 +97,23 @@ async def test_a_stream_adds_up_to_the_whole(smollm2: Any, expected: Any) -> Non
     assert [chunk.prompt is not None for chunk in chunks].count(True) == 1
     assert chunks[-1].generated_tokens == NEW_TOKENS
     assert [chunk.stop is not None for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+
+
+async def test_the_engine_waits_for_its_worker_without_a_core(smollm2: Any) -> None:
+    """vLLM's own would take about as much CPU time as the worker that computes."""
+    processes = psutil.Process().children(recursive=True)
+    [core] = [process for process in processes if "EngineCore" in process.name()]
+    [worker] = [process for process in processes if "Worker" in process.name()]
+
+    def spent(process: psutil.Process) -> float:
+        times = process.cpu_times()
+        return float(times.user + times.system)
+
+    before = {process: spent(process) for process in (core, worker)}
+    await _all(smollm2, _request(stopping=Stopping(max_new_tokens=100, ignore_eos=True)))
+    waited, computed = (spent(process) - before[process] for process in (core, worker))
+    assert computed > 0
+    assert waited < computed / 2
 
 
 async def test_tokenize_and_back(smollm2: Any, expected: Any) -> None:

@@ -67,9 +67,23 @@ def test_a_cpu_runs_eagerly(machine, defaults):
 
 def test_what_is_given_wins_over_every_default(machine, defaults):
     machine()
-    given = {"dtype": "bfloat16", "enforce_eager": False, "kv_cache_memory_bytes": 5}
+    given = {
+        "dtype": "bfloat16",
+        "enforce_eager": False,
+        "kv_cache_memory_bytes": 5,
+        "distributed_executor_backend": "mp",
+    }
     assert defaults(given) == {}
-    assert set(defaults({"dtype": None})) == {"enforce_eager", "kv_cache_memory_bytes"}
+    assert set(given) - set(defaults({"dtype": None})) == {"dtype"}
+
+
+@pytest.mark.parametrize(
+    ("given", "own"),
+    [({}, True), ({"tensor_parallel_size": 1}, True), ({"pipeline_parallel_size": 2}, False)],
+)
+def test_an_engine_of_one_worker_waits_without_a_core(machine, defaults, given, own):
+    machine()
+    assert ("distributed_executor_backend" in defaults(given)) is own
 
 
 @pytest.mark.parametrize(
