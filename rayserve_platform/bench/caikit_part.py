@@ -19,8 +19,8 @@ from rayserve_platform.bench.load import Closed, check_answers, run_blocking, ru
 from rayserve_platform.bench.outcome import Outcome
 from rayserve_platform.bench.parts import Say, await_answer
 from rayserve_platform.bench.peer import Peer
-from rayserve_platform.bench.samples import RunResult, Sample, summarise
 from rayserve_platform.bench.ports import HOST
+from rayserve_platform.bench.samples import RunResult, Sample, summarise
 from rayserve_platform.bench.server import Server
 from rayserve_platform.bench.suite_plan import SuitePlan
 

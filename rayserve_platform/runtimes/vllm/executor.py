@@ -10,7 +10,7 @@ NAP_S = 0.0001
 """Between two looks at whether a worker has answered. A step takes some 200 times as long."""
 
 
-class NappingExecutor(MultiprocExecutor):
+class NappingExecutor(MultiprocExecutor):  # type: ignore[misc]
     """Naps until a worker answers, where vLLM looks again and again.
 
     Beside GPUs there is a core to spare for that. On a CPU it is taken from whatever else runs

@@ -4,8 +4,8 @@ from rayserve_platform.bench.calls import Call, Endpoint, Generation, generation
 from rayserve_platform.bench.errors import BenchError
 from rayserve_platform.bench.exchange import first_model
 from rayserve_platform.bench.load import Closed, Open, check_answers, run_blocking, run_load
-from rayserve_platform.bench.prompts import BUILT_IN, read_prompts
 from rayserve_platform.bench.ports import free_port
+from rayserve_platform.bench.prompts import BUILT_IN, read_prompts
 
 PROMPTS = ("one", "two", "three")
 FOUR = Closed(concurrency=2, requests=4)

@@ -7,9 +7,9 @@ import grpc
 import pytest
 
 from rayserve_platform.bench.load import Closed, run_load
+from rayserve_platform.bench.ports import free_port
 from rayserve_platform.bench.protobuf import field, fields
 from rayserve_platform.bench.rpc import Generated, RpcCall, rpc_exchange
-from rayserve_platform.bench.ports import free_port
 
 METHOD = "/any.Service/Method"
 FOUR = Closed(concurrency=2, requests=4)
