@@ -1,8 +1,6 @@
 """vLLM's executor for a CPU, whose waiting costs no core."""
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
@@ -10,27 +8,22 @@ NAP_S = 0.0001
 """Between two looks at whether a worker has answered. A step takes some 200 times as long."""
 
 
-class NappingExecutor(MultiprocExecutor):  # type: ignore[misc]
+class NappingExecutor(MultiprocExecutor):  # type: ignore[misc]  # vLLM is untyped here
     """Naps until a worker answers, where vLLM looks again and again.
 
     Beside GPUs there is a core to spare for that. On a CPU it is taken from whatever else runs
     there; and where all cores look busy, what wakes up interrupts the workers as often as the wait
-    for them.
+    for them. vLLM's other way, which it takes after a second without an answer, is to sleep until a
+    socket wakes it: that loses wake-ups, and looks again after 5 s.
     """
 
     def _init_executor(self) -> None:
         super()._init_executor()
         for queue in self.response_mqs:
-            # vLLM has no setting for it: only a second without an answer makes it sleep.
-            condition = queue._spin_condition  # noqa: SLF001
-            condition.wait = _napping(condition, condition.wait)
+            # vLLM has no setting for it. Nobody waits here but for a step that is running.
+            queue._spin_condition.wait = _nap  # noqa: SLF001
 
 
-def _napping(condition: Any, wait: Callable[..., None]) -> Callable[..., None]:
-    def nap(timeout_ms: int | None = None) -> None:
-        if time.monotonic() <= condition.last_read + condition.busy_loop_s:
-            time.sleep(NAP_S)
-        else:
-            wait(timeout_ms=timeout_ms)
-
-    return nap
+def _nap(**_: object) -> None:
+    """Stand in for `SpinCondition.wait`, whose caller looks again and comes back."""
+    time.sleep(NAP_S)
