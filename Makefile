@@ -133,6 +133,14 @@ packages:
 	@touch $(STAMP)
 	@echo "env: ready in $(VENV)"
 
+# The stamp is written last; what an interrupted build left is replaced as a whole.
+$(CAIKIT_STAMP): $(REQ)/caikit-peer.txt | env
+	@echo "caikit-peer: installing the $$(grep -c == $<) packages of $<"
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(CAIKIT)
+	@$(BIN)/uv pip install --python $(CAIKIT)/bin/python $(QUIET) --no-deps $(TORCH) -r $<
+	@touch $@
+	@echo "caikit-peer: ready in $(CAIKIT)"
+
 uv:
 	@if [ -e $(VENV)/.incomplete ]; then \
 		echo "env: an earlier build did not end; starting over"; rm -rf $(VENV); fi
