@@ -29,4 +29,4 @@ def free_port() -> int:
                 continue
         _given.add(port)
         return port
-    raise OSError(f"no free port from {_OWN_PORTS.start} to {_OWN_PORTS.stop - 1}")
+    raise OSError(f"no free port from {_OWN_PORTS[0]} to {_OWN_PORTS[-1]}")
