@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[2]
 TARGETS = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize("target", TARGETS)
 def test_make_knows_how_to_make_everything_that_a_target_needs(target: str, tmp_path: Path) -> None:
     """Seen from nothing, with neither an environment nor a peer of the bench."""
