@@ -61,16 +61,17 @@ def _of_task(load: TaskLoad, result: RunResult) -> RunResult:
 def drive_model(plan: SuitePlan, _peer: Peer, server: Server, outcome: Outcome, say: Say) -> None:
     """Let it embed, without a server, in batches of each size."""
     outcome.startup_s.append(server.age_s())
-    for size in BATCHES:
-        _batches(plan, server, size, _WARM_UP_S)
+    for size, words in BATCHES:
+        _batches(plan, server, size, words, _WARM_UP_S)
     for run in range(1, plan.runs + 1):
-        for size in BATCHES:
-            say(f"run {run}/{plan.runs}, {batch_label(size)}, {plan.seconds} s")
-            outcome.add(_batches(plan, server, size, plan.seconds))
+        for size, words in BATCHES:
+            say(f"run {run}/{plan.runs}, {batch_label(size, words)}, {plan.seconds} s")
+            outcome.add(_batches(plan, server, size, words, plan.seconds))
 
 
-def _batches(plan: SuitePlan, server: Server, size: int, seconds: float) -> RunResult:
-    found = _post(server, f"/{size}/{seconds}", {}, timeout_s=plan.timeout_s + seconds)
+def _batches(plan: SuitePlan, server: Server, size: int, words: int, seconds: float) -> RunResult:
+    path = f"/{size}/{words}/{seconds}"
+    found = _post(server, path, {}, timeout_s=plan.timeout_s + seconds)
     match found:
         case {"elapsed_s": float(elapsed_s), "latencies_s": list(latencies_s)}:
             samples = [Sample(latency_s=float(latency_s)) for latency_s in latencies_s]
@@ -78,7 +79,7 @@ def _batches(plan: SuitePlan, server: Server, size: int, seconds: float) -> RunR
             raise BenchError(f"{server.command.name} did not say how long its runs took")
     result = summarise(
         samples,
-        load=batch_label(size),
+        load=batch_label(size, words),
         driver="in process",
         elapsed_s=elapsed_s,
         client_cpu=None,

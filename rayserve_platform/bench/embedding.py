@@ -10,13 +10,14 @@ from typing import Literal
 from rayserve_platform.bench.calls import Call
 from rayserve_platform.bench.protobuf import repeated_strings
 from rayserve_platform.bench.rpc import RpcCall
-from rayserve_platform.bench.sentences import sentences
+from rayserve_platform.bench.sentences import WORDS, sentences
 
 # Every server of the part has the model under this name.
 MODEL_ID = "all-minilm-l6-v2-caikit"
 BATCH = 32
-# The texts of a request and the sizes of batch that the model is measured with in process.
-BATCHES = (1, 8, BATCH)
+# The sizes of batch that the model is measured with in process, and words of their sentences: those
+# of the requests, then longer ones, of 32 tokens.
+BATCHES = ((1, WORDS), (8, WORDS), (BATCH, WORDS), (8, 30), (BATCH, 30))
 
 Task = Literal["embedding", "embedding-tasks", "rerank"]
 Transport = Literal["REST", "gRPC"]
@@ -50,12 +51,13 @@ class TaskLoad:
     @property
     def ceiling(self) -> str:
         """The label of the run in process with as many texts at once as wait here at any time."""
-        return batch_label(max(size for size in BATCHES if size <= self.concurrency * self.texts))
+        at_once = self.concurrency * self.texts
+        return batch_label(max(size for size, _ in BATCHES if size <= at_once))
 
 
-def batch_label(size: int) -> str:
-    """Return the label of the runs of the bare model with so many texts at once."""
-    return f"batches of {size}"
+def batch_label(size: int, words: int = WORDS) -> str:
+    """Return the label of the bare model's runs with so many texts at once, of so many words."""
+    return f"batches of {size}" + (f", {words + 2} tokens each" if words != WORDS else "")
 
 
 def _loads(task: Task, transport: Transport, *concurrency: int) -> tuple[TaskLoad, ...]:

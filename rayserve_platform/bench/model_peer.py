@@ -1,9 +1,9 @@
 """An embedding model on OpenVINO in a process of its own, without any server: the ceiling.
 
 `python -m rayserve_platform.bench.model_peer --model DIR --port PORT` compiles the
-sentence-transformers model (mean pooling, normalised) of DIR in float32. POST /BATCH/SECONDS embeds
-sentences for so long, so many at once, one call after the other, and answers with the texts and the
-seconds of each call; no HTTP is in the measured time. Any GET answers 200.
+sentence-transformers model (mean pooling, normalised) of DIR in float32. POST /BATCH/WORDS/SECONDS
+embeds sentences of so many words for so long, so many at once, one call after the other, and
+answers with the seconds of each call; no HTTP is in the measured time. Any GET answers 200.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Model:
         vectors = mean / np.linalg.norm(mean, axis=1, keepdims=True)
         return vectors
 
-    def run(self, batch: int, seconds: float) -> dict[str, object]:
+    def run(self, batch: int, words: int, seconds: float) -> dict[str, object]:
         """Embed batch after batch until the time is over."""
-        texts = sentences(_SENTENCES)
+        texts = sentences(_SENTENCES, words=words)
         latencies_s: list[float] = []
         began_s = perf_counter()
         for number in count():
@@ -88,8 +88,8 @@ def serve(model: Model, port: int) -> None:
             self._send({})
 
         def do_POST(self) -> None:
-            _, batch, seconds = self.path.split("/")
-            self._send(model.run(int(batch), float(seconds)))
+            _, batch, words, seconds = self.path.split("/")
+            self._send(model.run(int(batch), int(words), float(seconds)))
 
         def _send(self, answer: dict[str, object]) -> None:
             body = json.dumps(answer).encode()

@@ -23,7 +23,11 @@ _WORDS = (
 )  # fmt: skip
 
 
-def sentences(count: int, *, words: int = 20, seed: int = 7) -> tuple[str, ...]:
+WORDS = 20
+"""Words of a sentence, which is two tokens longer."""
+
+
+def sentences(count: int, *, words: int = WORDS, seed: int = 7) -> tuple[str, ...]:
     """Return `count` sentences of so many words."""
     source = random.Random(seed)
     return tuple(" ".join(source.choices(_WORDS, k=words)) for _ in range(count))
