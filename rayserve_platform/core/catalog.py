@@ -4,12 +4,13 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import ModelCard
-from rayserve_platform.core.runtime import Runtime
+from rayserve_platform.core.runtime import ModelRepository, NoRepository, Runtime
+from rayserve_platform.core.tensors import Value
 
 log = logging.getLogger("rayserve.catalog")
 
@@ -52,7 +53,7 @@ class Entry:
             try:
                 async with asyncio.timeout(patience_s), self._asking:
                     if self._cards is None:
-                        await self._ask()
+                        await self.ask()
             except TimeoutError:
                 raise PlatformError(
                     Code.UNAVAILABLE, "The model is still loading. Retry later.", retry_after_s=5
@@ -71,13 +72,20 @@ class Entry:
                 return Served(card=card, runtime=self.runtime, adapter=name)
         return None
 
-    async def _ask(self) -> None:
+    @property
+    def repository(self) -> ModelRepository:
+        """The runtime, as what its models are loaded and unloaded by."""
+        runtime = self.runtime
+        return runtime if isinstance(runtime, ModelRepository) else NoRepository()
+
+    async def ask(self) -> None:
+        """Ask for the cards now."""
         self._cards = await self.runtime.describe()
         self._asked_at = time.monotonic()
 
     async def _refreshed(self) -> None:
         try:
-            await self._ask()
+            await self.ask()
         except PlatformError:
             self._asked_at = time.monotonic()
         except Exception:
@@ -182,6 +190,37 @@ class Catalog:
     async def served(self) -> list[Served]:
         """Return the models that can be served now, in the catalog's order; raises as above."""
         return [served for served in await self.described() if not served.card.problem]
+
+    async def load_model(self, name: str, parameters: Mapping[str, Value | bytes]) -> None:
+        """Load a model of a runtime's repository, or load it anew.
+
+        Raises:
+            PlatformError: as `ModelRepository.load_model`; UNIMPLEMENTED where the runtime is none.
+        """
+        entry, own = await self._holder(name)
+        await entry.repository.load_model(own, parameters)
+        await entry.ask()
+
+    async def unload_model(self, name: str) -> None:
+        """Stop serving a model of a runtime's repository; raises as `load_model`."""
+        entry, own = await self._holder(name)
+        await entry.repository.unload_model(own)
+        await entry.ask()
+
+    async def _holder(self, name: str) -> tuple[Entry, str]:
+        """Return the runtime whose repository a model is in, and its name there.
+
+        It need not be on a card yet where there is only one runtime.
+        """
+        for entry in self._candidates(name):
+            found = entry.find(await entry.cards(self._load_wait_s), name)
+            if found is not None:
+                return entry, found.card.id
+        if len(self._entries) == 1:
+            return self._entries[0], name
+        raise PlatformError(
+            Code.NOT_FOUND, f"No repository has the model '{name[:200]}'.", param="model"
+        )
 
     async def check_health(self) -> None:
         """Raise when the only runtime can serve no request; several are each other's strangers.

@@ -9,6 +9,8 @@ from rayserve_platform.protocols.caikit.http import CaikitHttp
 from rayserve_platform.protocols.caikit.rpc import CaikitRpc
 from rayserve_platform.protocols.caikit.tasks import STREAMED_TEXT_GENERATION, TASKS
 from rayserve_platform.protocols.health import HealthRpc
+from rayserve_platform.protocols.kserve.http import KServeHttp
+from rayserve_platform.protocols.kserve.rpc import KServeRpc
 from rayserve_platform.protocols.metrics import MetricsHttp
 from rayserve_platform.protocols.openai.http import OpenAIHttp
 from rayserve_platform.protocols.reflection import ReflectionRpc
@@ -26,8 +28,23 @@ UNARY = (
     "Generate",
     "Tokenize",
     "ModelInfo",
+    "ServerLive",
+    "ServerReady",
+    "ModelReady",
+    "ServerMetadata",
+    "ModelMetadata",
+    "ModelInfer",
+    "RepositoryIndex",
+    "RepositoryModelLoad",
+    "RepositoryModelUnload",
 )
-STREAMS = ("Watch", "ServerReflectionInfo", STREAMED_TEXT_GENERATION.rpc, "GenerateStream")
+STREAMS = (
+    "Watch",
+    "ServerReflectionInfo",
+    STREAMED_TEXT_GENERATION.rpc,
+    "GenerateStream",
+    "ModelStreamInfer",
+)
 """The names of all RPCs, whichever protocols an ingress speaks: Serve must find a method for each
 that its gRPC servers know."""
 
@@ -48,6 +65,7 @@ def http_protocols(
             catalog, max_new_tokens=settings.caikit.max_new_tokens, docs=settings.docs
         ),
         "tgis": lambda: TgisHttp(catalog),
+        "kserve": lambda: KServeHttp(catalog, repository_api=settings.kserve.repository_api),
     }
     faces = [makers[name]() for name in settings.protocols]
     if settings.metrics:
@@ -60,6 +78,7 @@ def rpc_protocols(settings: Ingress, catalog: Catalog) -> list[RpcProtocol]:
     makers: dict[str, Callable[[], RpcProtocol]] = {
         "caikit": lambda: CaikitRpc(catalog, max_new_tokens=settings.caikit.max_new_tokens),
         "tgis": lambda: TgisRpc(catalog, tgis_options(settings), exported()),
+        "kserve": lambda: KServeRpc(catalog, repository_api=settings.kserve.repository_api),
     }
     known = [name for face in settings.protocols for name in KNOWN_TO_HEALTH.get(face, ())]
     faces: list[RpcProtocol] = [HealthRpc(catalog, known)]

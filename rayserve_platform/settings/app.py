@@ -97,10 +97,18 @@ class Caikit(Settings):
     the number. One that doesn't say gets 20, which is why it can't be less."""
 
 
+class KServe(Settings):
+    """How the KServe v2 protocol answers."""
+
+    repository_api: bool = False
+    """Whether clients may list, load and unload the models of the runtime's repository. Needs a
+    runtime that runs in exactly one replica: a request reaches only one of several."""
+
+
 class Ingress(Settings):
     """The deployment that clients talk to."""
 
-    protocols: tuple[Literal["openai", "caikit", "tgis"], ...] = ("openai",)
+    protocols: tuple[Literal["openai", "caikit", "tgis", "kserve"], ...] = ("openai",)
     """Wire APIs that this ingress speaks. A path that several of them have (`/health`, `/docs`) is
     the first one's."""
     limits: Limits = Limits()
@@ -108,6 +116,8 @@ class Ingress(Settings):
     """For an ingress that speaks `tgis`."""
     caikit: Caikit = Caikit()
     """For an ingress that speaks `caikit`."""
+    kserve: KServe = KServe()
+    """For an ingress that speaks `kserve`."""
     num_cpus: float = Field(default=0.5, ge=0)
     """CPU cores reserved for a replica of a separate ingress."""
     docs: bool = True
@@ -142,6 +152,18 @@ class App(Settings):
     (`num_replicas`, `autoscaling_config`, `max_ongoing_requests`, `max_queued_requests`, …)."""
     ingress: Ingress = Ingress()
 
+    @model_validator(mode="after")
+    def _one_repository(self) -> "App":
+        if self.ingress.kserve.repository_api:
+            scaled = self.deployment.get("autoscaling_config")
+            if scaled is not None or self.deployment.get("num_replicas", 1) != 1:
+                raise ValueError(
+                    "ingress.kserve.repository_api: needs exactly one replica, since loading a "
+                    "model reaches only one; set deployment.num_replicas to 1 and leave "
+                    "autoscaling_config out, or switch it off"
+                )
+        return self
+
     def listed_models(self) -> tuple[Model, ...]:
         """Return the models that the settings name; an engine may find more in a directory."""
         return ()
@@ -162,3 +184,12 @@ class Gateway(Settings):
     models: dict[str, str] = Field(min_length=1)
     """Model name → name of the Serve application that serves it."""
     ingress: Ingress = Ingress()
+
+    @model_validator(mode="after")
+    def _no_repository(self) -> "Gateway":
+        if self.ingress.kserve.repository_api:
+            raise ValueError(
+                "ingress.kserve.repository_api: not behind a gateway, which does not know how many "
+                "replicas its applications have"
+            )
+        return self

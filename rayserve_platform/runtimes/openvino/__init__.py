@@ -1,0 +1,1 @@
+"""OpenVINO: models of many frameworks on tensors, with versions, batching and hot reload."""

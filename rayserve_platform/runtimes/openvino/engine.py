@@ -1,0 +1,164 @@
+"""The OpenVINO runtime: the models of a repository in a replica, behind the seam."""
+
+import asyncio
+import importlib.metadata
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.messages import ModelCard
+from rayserve_platform.core.metrics import MetricTypes
+from rayserve_platform.core.runtime import PartialRuntime
+from rayserve_platform.core.tensors import Infer, Inference, Tensor, Value, check
+from rayserve_platform.runtimes.openvino.served import ServedModel
+from rayserve_platform.settings.openvino import OpenVINOApp, OpenVINOModel
+
+log = logging.getLogger("rayserve.openvino")
+
+
+class OpenVINORuntime(PartialRuntime):
+    """See the module. `start` returns when every model is loaded or known to be broken."""
+
+    runtime = "openvino"
+
+    def __init__(self, settings: OpenVINOApp, metrics: MetricTypes | None = None) -> None:
+        self._settings = settings
+        self._models: dict[str, ServedModel] = {}
+        self._names: dict[str, ServedModel] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load the models, one after the other, and begin to look for new versions.
+
+        Raises:
+            PlatformError: the first model's problem, if there is no model that can be served.
+        """
+        for model in self._settings.models:
+            await self._add(model).start()
+        for model in await asyncio.to_thread(self._in_folder):
+            await self._add(model).start()
+        if not any(model.available for model in self._models.values()):
+            problems = [model.card().problem for model in self._models.values()]
+            raise PlatformError(
+                Code.INVALID_ARGUMENT,
+                next(filter(None, problems), "no version of any model can be served"),
+                param="models",
+            )
+        if self._settings.poll_s:
+            self._looking = asyncio.create_task(self._look())
+
+    async def stop(self) -> None:
+        """Finish what runs, and release the models."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
+        await asyncio.gather(*(model.unload() for model in self._models.values()))
+
+    async def describe(self) -> tuple[ModelCard, ...]:
+        """Return the cards of all models, of broken and unloaded ones too."""
+        return tuple(model.card() for model in self._models.values())
+
+    async def check_health(self) -> None:
+        """Raise if a model fails whatever it is given."""
+        if not self._models:
+            raise PlatformError(Code.UNAVAILABLE, "The models are loading.")
+        for model in self._models.values():
+            model.check()
+
+    async def infer(self, request: Infer) -> Inference:
+        """Compute, together with whatever else waits."""
+        model = self._model(request.model)
+        loaded, version = model.find(request)
+        check(request, version)
+        tensors = {tensor.name: tensor.data for tensor in request.inputs}
+        places = {spec.name: place for place, spec in enumerate(loaded.outputs)}
+        names = request.outputs or tuple(places)
+        made = await loaded.lanes.run(
+            [tensors[spec.name] for spec in loaded.inputs], tuple(places[name] for name in names)
+        )
+        outputs = tuple(
+            Tensor(name=name, datatype=loaded.outputs[places[name]].datatype, data=data)
+            for name, data in zip(names, made, strict=True)
+        )
+        return Inference(model=model.settings.id, version=version.version, outputs=outputs)
+
+    async def load_model(self, name: str, parameters: Mapping[str, Value | bytes]) -> None:
+        """Load a model anew, or one that has appeared in `models_dir`.
+
+        A model's settings are the application's, so no parameter is taken.
+        """
+        for parameter in parameters:
+            raise PlatformError(
+                Code.INVALID_ARGUMENT,
+                f"Unknown parameter '{parameter[:200]}': a model's settings and files are the "
+                "application's.",
+                param="parameters",
+            )
+        if name not in self._names:
+            for model in await asyncio.to_thread(self._in_folder):
+                if model.id == name and name not in self._names:
+                    self._add(model)
+        await self._model(name).reload()
+
+    async def unload_model(self, name: str) -> None:
+        """Stop serving a model until it is loaded again."""
+        await self._model(name).unload()
+
+    def _model(self, name: str) -> ServedModel:
+        found = self._names.get(name)
+        if found is None:
+            raise PlatformError(
+                Code.NOT_FOUND, f"The model '{name[:200]}' does not exist.", param="model"
+            )
+        return found
+
+    def _add(self, model: OpenVINOModel) -> ServedModel:
+        version = f"openvino {importlib.metadata.version('openvino')}"
+        engine = model.openvino or self._settings.openvino
+        made = ServedModel(model, engine, self._settings.threads, version)
+        self._models[model.id] = made
+        for name in (model.id, *model.aliases):
+            self._names[name] = made
+        return made
+
+    def _in_folder(self) -> list[OpenVINOModel]:
+        """Return the models of `models_dir` that are not known yet.
+
+        Raises:
+            PlatformError: INVALID_ARGUMENT if the folder can't be read.
+        """
+        if self._settings.models_dir is None:
+            return []
+        try:
+            entries = sorted(Path(self._settings.models_dir).expanduser().iterdir())
+        except OSError as error:
+            message = f"models_dir: {os.strerror(error.errno or 0)}"
+            raise PlatformError(Code.INVALID_ARGUMENT, message, param="models_dir") from error
+        # Kubernetes mounts volumes with hidden folders of its own.
+        return [
+            OpenVINOModel(id=entry.name, source=str(entry))
+            for entry in entries
+            if entry.is_dir()
+            and not entry.name.startswith(".")
+            and entry.name != "lost+found"
+            and entry.name not in self._names
+        ]
+
+    async def _look(self) -> None:
+        """Look for new versions and models for as long as the runtime lives."""
+        while True:
+            await asyncio.sleep(self._settings.poll_s)
+            try:
+                for model in await asyncio.to_thread(self._in_folder):
+                    # It is loaded at the next look, when its files have not changed since.
+                    self._add(model)
+                for served in list(self._models.values()):
+                    await served.refresh()
+            except PlatformError as error:
+                log.warning("%s", error.message)
+            except Exception:
+                log.exception("looking for new versions failed")

@@ -1,0 +1,145 @@
+"""One version of a model, compiled and ready."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+from numpy.typing import NDArray
+
+from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.tensors import TensorSpec
+from rayserve_platform.formats.graph import detect
+from rayserve_platform.runtimes.openvino.lanes import Arrays, Lanes, Requester
+from rayserve_platform.runtimes.openvino.read import map_exceptions, read
+from rayserve_platform.runtimes.openvino.tensors import specs, to_array, to_openvino
+from rayserve_platform.runtimes.openvino.trial import independent
+from rayserve_platform.settings.openvino import OpenVINOEngine, OpenVINOModel
+
+log = logging.getLogger("rayserve.openvino")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """See the module."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    lanes: Lanes
+    batched: bool
+
+
+class _Request:
+    """One of OpenVINO's inference requests, behind arrays."""
+
+    def __init__(
+        self, compiled: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    ) -> None:
+        self._request = compiled.create_infer_request()
+        self._inputs = inputs
+        self._outputs = outputs
+
+    def __call__(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[int], /) -> Arrays:
+        """Compute; the arrays are read where they lie."""
+        for place, (array, spec) in enumerate(zip(inputs, self._inputs, strict=True)):
+            self._request.set_input_tensor(place, to_openvino(array, spec.datatype))
+        self._request.infer()
+        return [
+            to_array(self._request.get_output_tensor(place), self._outputs[place].datatype)
+            for place in outputs
+        ]
+
+
+def load(path: Path, settings: OpenVINOModel, engine: OpenVINOEngine, threads: int) -> Loaded:
+    """Load a version's files; blocks.
+
+    Raises:
+        PlatformError: INVALID_ARGUMENT saying what is wrong with it.
+    """
+    began = time.monotonic()
+    core = ov.Core()
+    # A file that is mapped must not be written, and a new version is often written over an old one.
+    core.set_property({"ENABLE_MMAP": False})
+    graph = detect(path)
+    model = read(core, graph, settings)
+    inputs, outputs = specs(model.inputs, "input"), specs(model.outputs, "output")
+    with map_exceptions(f"the model can't be compiled for {engine.device}"):
+        compiled = core.compile_model(model, engine.device, properties(engine, threads))
+        count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        requests: list[Requester] = [_Request(compiled, inputs, outputs) for _ in range(count)]
+    batched = _batched(requests[0], inputs, outputs, engine)
+    log.info(
+        "%s model ready on %s in %.1f s, %d side by side, %s",
+        graph.format,
+        engine.device,
+        time.monotonic() - began,
+        count,
+        f"up to {engine.max_batch_size} rows together" if batched else "requests one by one",
+    )
+    lanes = Lanes(
+        requests,
+        max_rows=engine.max_batch_size if batched else 0,
+        max_delay_s=engine.max_delay_ms / 1000,
+        max_queued=engine.max_queued,
+        retry_after_s=engine.retry_after_s,
+        explain=lambda arrays: explain(inputs, arrays),
+    )
+    return Loaded(inputs=inputs, outputs=outputs, lanes=lanes, batched=batched)
+
+
+def properties(engine: OpenVINOEngine, threads: int) -> dict[str, Any]:
+    """Return OpenVINO's properties of an engine; the plugin's own config wins."""
+    made: dict[str, Any] = {}
+    kind = engine.device.partition(":")[0].upper()
+    if kind == "CPU":
+        made["INFERENCE_NUM_THREADS"] = engine.threads or threads
+        # Replicas of one node would be pinned to the same cores.
+        made["ENABLE_CPU_PINNING"] = False
+        if engine.streams is not None or engine.performance_hint is None:
+            made["NUM_STREAMS"] = engine.streams or 1
+    hint = engine.performance_hint or (None if kind == "CPU" else "latency")
+    if hint is not None:
+        made["PERFORMANCE_HINT"] = hint.upper()
+    if engine.precision != "dynamic":
+        made["INFERENCE_PRECISION_HINT"] = engine.precision
+    if engine.cache_dir is not None:
+        made["CACHE_DIR"] = str(Path(engine.cache_dir).expanduser().absolute())
+    return made | engine.plugin_config
+
+
+def _batched(
+    request: Requester,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    engine: OpenVINOEngine,
+) -> bool:
+    if engine.batching == "off" or engine.max_batch_size == 1:
+        return False
+    if engine.batching == "auto":
+        return independent(request, inputs, outputs, engine.precision)
+    fixed = [s.name for s in (*inputs, *outputs) if not s.shape or s.shape[0] != -1]
+    if fixed:
+        raise PlatformError(
+            Code.INVALID_ARGUMENT,
+            f"batching: 'on' needs a free first axis, and '{fixed[0]}' has none; "
+            "'batch_size: auto' may free it",
+            param="openvino.batching",
+        )
+    return True
+
+
+def explain(inputs: Sequence[TensorSpec], arrays: Sequence[NDArray[Any]]) -> PlatformError | None:
+    """Say that inputs were at fault for a failure, which can be only where they chose something."""
+    if not any(-1 in spec.shape for spec in inputs):
+        return None
+    shapes = ", ".join(
+        f"'{spec.name}' {list(array.shape)}" for spec, array in zip(inputs, arrays, strict=True)
+    )
+    return PlatformError(
+        Code.INVALID_ARGUMENT,
+        f"The model can't compute inputs of these shapes: {shapes[:1000]}.",
+        param="inputs",
+    )

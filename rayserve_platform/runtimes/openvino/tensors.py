@@ -1,0 +1,96 @@
+"""Between the vocabulary's tensors and OpenVINO's, without copies where the memory allows it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from rayserve_platform.core.tensors import TensorSpec
+from rayserve_platform.formats.weights import unusable
+
+ELEMENTS: dict[str, Any] = {
+    "BOOL": ov.Type.boolean,
+    "UINT8": ov.Type.u8,
+    "UINT16": ov.Type.u16,
+    "UINT32": ov.Type.u32,
+    "UINT64": ov.Type.u64,
+    "INT8": ov.Type.i8,
+    "INT16": ov.Type.i16,
+    "INT32": ov.Type.i32,
+    "INT64": ov.Type.i64,
+    "FP16": ov.Type.f16,
+    "BF16": ov.Type.bf16,
+    "FP32": ov.Type.f32,
+    "FP64": ov.Type.f64,
+    "BYTES": ov.Type.string,
+}
+"""OpenVINO's element type of each datatype."""
+
+
+class _Writable:
+    """Lends an array's memory as if it could be written, which OpenVINO asks of what it reads."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+        described = array.__array_interface__
+        self.__array_interface__ = {**described, "data": (described["data"][0], False)}
+
+
+def to_openvino(array: NDArray[Any], datatype: str) -> Any:
+    """Return a tensor over the array's own memory; over a copy where that is not contiguous.
+
+    The array must live as long as the tensor is used.
+    """
+    if datatype == "BYTES":
+        tensor = ov.Tensor(ov.Type.string, ov.Shape(array.shape))
+        tensor.str_data = array.tolist()
+        return tensor
+    if not (array.flags.c_contiguous and array.flags.aligned and array.size):
+        array = np.array(array, order="C")  # ascontiguousarray would make one axis of none
+    elif not array.flags.writeable:
+        array = np.asarray(_Writable(array))
+    if datatype == "BF16":
+        return ov.Tensor(array, ov.Shape(array.shape), ov.Type.bf16)
+    return ov.Tensor(array, shared_memory=True)
+
+
+def to_array(tensor: Any, datatype: str) -> NDArray[Any]:
+    """Return a copy: the tensor's memory belongs to a request that is used again."""
+    if datatype == "BYTES":
+        made = np.empty(tuple(tensor.shape), np.object_)
+        made[...] = tensor.bytes_data
+        return made
+    data = tensor.data
+    return np.array(data.view(np.uint16) if datatype == "BF16" else data)
+
+
+def specs(ports: Sequence[Any], what: str) -> tuple[TensorSpec, ...]:
+    """Return what a model says of its inputs or outputs.
+
+    Raises:
+        PlatformError: INVALID_ARGUMENT for an element type that no request can carry.
+    """
+    names = {element: name for name, element in ELEMENTS.items()}
+    made = []
+    for port in ports:
+        element = port.get_element_type()
+        if element not in names:
+            raise unusable(
+                f"{what} '{port.any_name}' is of the type {element.get_type_name()}, "
+                "which the Open Inference Protocol has no name for"
+            )
+        shape = port.get_partial_shape()
+        if shape.rank.is_dynamic:
+            raise unusable(
+                f"{what} '{port.any_name}' has no known number of axes; give it a 'shape'"
+            )
+        made.append(
+            TensorSpec(
+                name=port.any_name,
+                datatype=names[element],
+                shape=tuple(-1 if d.is_dynamic else d.get_length() for d in shape),
+            )
+        )
+    return tuple(made)

@@ -1,0 +1,67 @@
+"""The KServe ingress over REST and gRPC on real sockets, in front of fake runtimes."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from rayserve_platform.core.catalog import Catalog
+from rayserve_platform.edge.http import HttpEdge
+from rayserve_platform.edge.limits import Admission
+from rayserve_platform.pb.kserve_inference_pb2_grpc import (
+    add_GRPCInferenceServiceServicer_to_server,
+)
+from rayserve_platform.serving.faces import http_protocols
+from rayserve_platform.settings.app import Ingress
+from tests.conftest import CancelledByClient, listening
+from tests.rpc import listening_rpc
+
+
+@dataclass(frozen=True, kw_only=True)
+class KServe:
+    """A server: `url` is its REST address, `target` its gRPC address."""
+
+    url: str
+    target: str
+    http: httpx.AsyncClient
+    channel: grpc.aio.Channel
+
+
+@contextlib.asynccontextmanager
+async def kserve(*runtimes: Any, **ingress: Any) -> AsyncIterator[KServe]:
+    """Serve runtimes through the KServe ingress over both transports."""
+    settings = Ingress.model_validate({"protocols": ["kserve"], **ingress})
+    catalog = Catalog(runtimes)
+    admission = Admission(settings.limits)
+    faces = http_protocols(settings, catalog, engine_elsewhere=True)
+    edge = HttpEdge(faces, settings, admission)
+    async with contextlib.AsyncExitStack() as stack:
+        url = await stack.enter_async_context(listening(CancelledByClient(edge)))
+        add = [add_GRPCInferenceServiceServicer_to_server]
+        target = await stack.enter_async_context(listening_rpc(catalog, settings, add, admission))
+        # Bodies are looked at as they come: nothing is asked to be compressed.
+        http = httpx.AsyncClient(
+            base_url=url,
+            timeout=60,
+            verify=False,
+            trust_env=False,
+            headers={"accept-encoding": "identity"},
+        )
+        await stack.enter_async_context(http)
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(target))
+        yield KServe(url=url, target=target, http=http, channel=channel)
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Callable[..., Awaitable[KServe]]]:
+    """Serves runtimes; by name, settings of the ingress."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(*runtimes: Any, **ingress: Any) -> KServe:
+            return await stack.enter_async_context(kserve(*runtimes, **ingress))
+
+        yield start

@@ -1,0 +1,67 @@
+"""The runtime over a repository of small models."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rayserve_platform.core.errors import PlatformError
+from rayserve_platform.core.tensors import DATATYPES, Infer, Tensor
+from rayserve_platform.runtimes.openvino.engine import OpenVINORuntime
+from rayserve_platform.settings.openvino import OpenVINOApp
+
+Start = Callable[..., Awaitable[OpenVINORuntime]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of this session's own, so that a conversion is run and not found."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYSERVE_CACHE", str(folder))
+        yield folder
+
+
+def settings(**args: Any) -> OpenVINOApp:
+    return OpenVINOApp.model_validate({"placement": {"num_cpus": 1}, "poll_s": 0, **args})
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Starts a runtime with the model `m` at a place, and settings by name."""
+    started: list[OpenVINORuntime] = []
+
+    async def make(
+        place: Path | None = None, model: dict[str, Any] | None = None, **args: Any
+    ) -> OpenVINORuntime:
+        models = [] if place is None else [{"id": "m", "source": str(place), **(model or {})}]
+        runtime = OpenVINORuntime(settings(models=models, **args))
+        await runtime.start()
+        started.append(runtime)
+        return runtime
+
+    yield make
+    for runtime in started:
+        await runtime.stop()
+
+
+def tensor(name: str, data: Any, datatype: str | None = None) -> Tensor:
+    array = np.asarray(data)
+    return Tensor(name=name, datatype=datatype or DATATYPES[array.dtype], data=array)
+
+
+def asked(*, model: str = "m", **inputs: Any) -> Infer:
+    return Infer(model=model, inputs=tuple(tensor(n, data) for n, data in inputs.items()))
+
+
+async def outputs(runtime: OpenVINORuntime, request: Infer) -> dict[str, Any]:
+    found = await runtime.infer(request)
+    return {tensor.name: tensor.data for tensor in found.outputs}
+
+
+async def refusal(asking: Awaitable[object]) -> PlatformError:
+    with pytest.raises(PlatformError) as caught:
+        await asking
+    return caught.value
