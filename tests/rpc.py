@@ -97,7 +97,9 @@ async def listening_rpc(
         admission or Admission(settings.limits),
         access_log=settings.access_log,
     )
-    server = grpc.aio.server()
+    # Serve's limits of a message.
+    sizes = [("grpc.max_send_message_length", 2**31 - 1), ("grpc.max_receive_message_length", 2**31 - 1)]
+    server = grpc.aio.server(options=sizes)
     servicer: Any = Servicer(edge)
     for add_servicer in (
         *add,

@@ -78,7 +78,11 @@ def rpc_protocols(settings: Ingress, catalog: Catalog) -> list[RpcProtocol]:
     makers: dict[str, Callable[[], RpcProtocol]] = {
         "caikit": lambda: CaikitRpc(catalog, max_new_tokens=settings.caikit.max_new_tokens),
         "tgis": lambda: TgisRpc(catalog, tgis_options(settings), exported()),
-        "kserve": lambda: KServeRpc(catalog, repository_api=settings.kserve.repository_api),
+        "kserve": lambda: KServeRpc(
+            catalog,
+            repository_api=settings.kserve.repository_api,
+            max_bytes=int(settings.limits.max_body_mib * 2**20),
+        ),
     }
     known = [name for face in settings.protocols for name in KNOWN_TO_HEALTH.get(face, ())]
     faces: list[RpcProtocol] = [HealthRpc(catalog, known)]

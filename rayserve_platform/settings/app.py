@@ -16,7 +16,8 @@ class Model(Settings):
     """Further names for the same model."""
     source: str | None = None
     """Where the files are: a local directory, or `package://<module>/<file>.gguf` for a model that
-    an installed Python package ships (made into a Hugging Face directory once, in a cache)."""
+    an installed Python package ships (made into a Hugging Face directory once, in a cache, for
+    engines that can't read it as it is)."""
 
 
 class Placement(Settings):
@@ -60,7 +61,8 @@ class Limits(Settings):
     """How long a request waits for a model that is loading, waking or being replaced, in seconds;
     then it is answered 503."""
     max_body_mib: float = Field(default=32.0, gt=0)
-    """Largest request body in MiB; larger ones are answered 413 before they are read."""
+    """Largest request body in MiB; larger ones are answered 413 before they are read. KServe v2 has
+    it over gRPC as well, for a request's raw tensors."""
 
 
 class Tgis(Settings):
@@ -167,6 +169,10 @@ class App(Settings):
     def listed_models(self) -> tuple[Model, ...]:
         """Return the models that the settings name; an engine may find more in a directory."""
         return ()
+
+    def made_sources(self) -> tuple[str, ...]:
+        """Return the sources that `formats.source` makes into directories before Ray starts."""
+        return tuple(model.source for model in self.listed_models() if model.source)
 
 
 class ModelApp(App):

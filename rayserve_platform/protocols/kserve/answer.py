@@ -1,8 +1,11 @@
 """What both transports do with an inference: find the model, ask it, stream it."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from rayserve_platform.core.catalog import Catalog, Served
 from rayserve_platform.core.errors import PlatformError
@@ -10,6 +13,24 @@ from rayserve_platform.core.messages import Chunk, Generate, Task
 from rayserve_platform.core.tensors import Infer, Inference, TensorSpec
 from rayserve_platform.edge.observe import Record
 from rayserve_platform.protocols.kserve import texts
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+THREAD_BYTES = 2**18
+"""From here on decoding and encoding would hold the event loop for milliseconds."""
+
+
+async def sized(size_bytes: int, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Make a call whose time grows with `size_bytes`: in a thread, where these are many."""
+    if size_bytes < THREAD_BYTES:
+        return call(*args, **kwargs)
+    return await asyncio.to_thread(partial(call, *args, **kwargs))
+
+
+def size_of(inference: Inference) -> int:
+    """Return the bytes of an answer's tensors."""
+    return sum(tensor.data.nbytes for tensor in inference.outputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from rayserve_platform.core.messages import (
     Stopping,
     StopReason,
 )
-from rayserve_platform.protocols.kserve.tensors import invalid, shown
+from rayserve_platform.protocols.kserve.tensors import invalid, shown, written
 
 MAX_TOKENS = 20
 """New tokens where a request doesn't say, as in the specification."""
@@ -119,7 +119,7 @@ def _checked(key: str, value: Any) -> Any:
         names = {float: "a number", int: "a whole number", bool: "true or false"}
         bounds = "" if kind is bool else f" from {low:g} to {high:g}"
         raise invalid(
-            f"The parameter '{key}' must be {names[kind]}{bounds}, got {shown(repr(value))}.", key
+            f"The parameter '{key}' must be {names[kind]}{bounds}, got {written(value)}.", key
         )
     return kind(value)
 

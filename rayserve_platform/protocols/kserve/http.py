@@ -14,7 +14,15 @@ from rayserve_platform.core.stream import join
 from rayserve_platform.core.tensors import Infer
 from rayserve_platform.edge.http import Exchange, Headers, status_of
 from rayserve_platform.protocols.kserve import bodies, generation, metadata, schema, tfs
-from rayserve_platform.protocols.kserve.answer import Found, find, infer, parts, spec_of
+from rayserve_platform.protocols.kserve.answer import (
+    Found,
+    find,
+    infer,
+    parts,
+    size_of,
+    sized,
+    spec_of,
+)
 from rayserve_platform.protocols.kserve.images import are_images
 from rayserve_platform.protocols.kserve.paths import Target, parse
 from rayserve_platform.protocols.kserve.tensors import invalid, shown
@@ -141,11 +149,13 @@ class KServeHttp:
         length = len(body) if declared == b"" else _header_length(declared, len(body))
         if not length and declared:
             return await self._infer_raw(exchange, target, body)
-        asked = schema.read(body[:length])
+        asked = await sized(length, schema.read, body[:length])
         found = await self._find(exchange, target)
-        request = await _decoded(asked, body[length:], found)
+        request = await _decoded(asked, body, length, found)
         inference = await infer(found, request, exchange.request_id)
-        headers, answer = render(
+        headers, answer = await sized(
+            size_of(inference),
+            render,
             inference,
             name=target.model,
             request_id=asked.id,
@@ -160,8 +170,14 @@ class KServeHttp:
         version = version_of(found.served.card, target.version)
         request = await asyncio.to_thread(raw_infer, body, found.served.card, version)
         inference = await infer(found, request, exchange.request_id)
-        headers, answer = render(
-            inference, name=target.model, request_id="", wanted={}, binary=True
+        headers, answer = await sized(
+            size_of(inference),
+            render,
+            inference,
+            name=target.model,
+            request_id="",
+            wanted={},
+            binary=True,
         )
         await _send(exchange, headers, answer)
 
@@ -253,15 +269,15 @@ def _header_length(declared: bytes, size: int) -> int:
     return int(declared)
 
 
-async def _decoded(asked: schema.Body, rest: memoryview, found: Found) -> Infer:
-    """Decode the inputs; pictures, which take a while, in a thread."""
-    card = found.served.card
+async def _decoded(asked: schema.Body, body: memoryview, length: int, found: Found) -> Infer:
+    """Decode the inputs, of which `body` has JSON up to `length`; pictures in a thread."""
+    card, rest = found.served.card, body[length:]
     for given in asked.inputs:
         if given.datatype == "BYTES":
             specs = spec_of(found)
             if are_images("BYTES", len(given.shape), specs(given.name)):
                 return await asyncio.to_thread(to_infer, asked, rest, card, found.version, specs)
-    return to_infer(asked, rest, card, found.version)
+    return await sized(len(body), to_infer, asked, rest, card, found.version)
 
 
 async def _send(exchange: Exchange, headers: Headers, body: bytes) -> None:

@@ -1,5 +1,6 @@
 """The protobuf shape of an inference, to the vocabulary and back."""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,15 +45,24 @@ def to_infer(
     card: ModelCard,
     version: str | None,
     spec: Callable[[str], TensorSpec | None] = lambda _: None,
+    *,
+    max_bytes: int = sys.maxsize,
 ) -> Infer:
     """Turn a ModelInferRequest into the vocabulary's.
 
-    `spec` knows the model's inputs, where pictures may be among the request's.
+    Args:
+        spec: knows the model's inputs, where pictures may be among the request's.
+        max_bytes: of all raw data.
 
     Raises:
         PlatformError: INVALID_ARGUMENT naming the input, what is expected and what came.
     """
-    raws = request.raw_input_contents
+    raws = list(request.raw_input_contents)
+    if sum(map(len, raws)) > max_bytes:
+        raise invalid(
+            f"'raw_input_contents' has {sum(map(len, raws))} bytes; the limit is {max_bytes}.",
+            "raw_input_contents",
+        )
     if raws and len(raws) != len(request.inputs):
         raise invalid(
             f"'raw_input_contents' must have one entry an input: expected {len(request.inputs)}, "

@@ -1,6 +1,7 @@
 """The paths of both REST APIs."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 MODELS = "/v2/models/"
 REPOSITORY = "/v2/repository/models/"
@@ -39,6 +40,7 @@ class Target:
     version: str | None = None
 
 
+@lru_cache(maxsize=1024)
 def parse(path: str) -> Target | None:
     """Return what a path means, if it is one of ours. Names of models may hold slashes."""
     if path.startswith(MODELS):

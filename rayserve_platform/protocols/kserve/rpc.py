@@ -5,17 +5,26 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import grpc
 
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
-from rayserve_platform.core.tensors import Inference
+from rayserve_platform.core.tensors import Infer, Inference
 from rayserve_platform.edge.rpc import STATUS, Call, Stream, Unary
 from rayserve_platform.pb import kserve_inference_pb2 as pb
 from rayserve_platform.protocols.kserve import metadata
-from rayserve_platform.protocols.kserve.answer import Found, find, infer, parts, spec_of
+from rayserve_platform.protocols.kserve.answer import (
+    Found,
+    find,
+    infer,
+    parts,
+    size_of,
+    sized,
+    spec_of,
+)
 from rayserve_platform.protocols.kserve.generation import finish
 from rayserve_platform.protocols.kserve.images import are_images
 from rayserve_platform.protocols.kserve.messages import is_typed, put, render, to_infer, values
@@ -30,14 +39,20 @@ STREAM_PARAMETERS = frozenset({"triton_enable_empty_final_response"})
 
 
 class KServeRpc:
-    """The protocol as the edge sees it; `repository_api` is as for `KServeHttp`."""
+    """The protocol as the edge sees it.
+
+    Args:
+        repository_api: as for `KServeHttp`.
+        max_bytes: of a request's raw data.
+    """
 
     name = "kserve"
     exempt = False
     services = (pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,)
 
-    def __init__(self, catalog: Catalog, *, repository_api: bool) -> None:
+    def __init__(self, catalog: Catalog, *, repository_api: bool, max_bytes: int) -> None:
         self._catalog = catalog
+        self._max_bytes = max_bytes
         self._repository = metadata.Repository(catalog, enabled=repository_api)
         self.unary: dict[str, Unary] = {
             "ServerLive": self._live,
@@ -93,9 +108,29 @@ class KServeRpc:
         return await self._answer(call, found, call.request)
 
     async def _answer(self, call: Call, found: Found, request: Any) -> Any:
-        inference = await infer(found, await _decoded(found, request), call.request_id)
-        raw = not is_typed(request)
-        return render(inference, name=found.name, request_id=request.id, raw=raw)
+        inference = await infer(found, await self._decoded(found, request), call.request_id)
+        return await sized(
+            size_of(inference),
+            render,
+            inference,
+            name=found.name,
+            request_id=request.id,
+            raw=not is_typed(request),
+        )
+
+    async def _decoded(self, found: Found, request: Any) -> Infer:
+        """Decode the inputs; pictures, which take a while, in a thread."""
+        card, version, limit = found.served.card, found.version, self._max_bytes
+        claimed = 0
+        for given in request.inputs:
+            claimed += prod(given.shape)
+            if given.datatype == "BYTES":
+                specs = spec_of(found)
+                if are_images("BYTES", len(given.shape), specs(given.name)):
+                    return await asyncio.to_thread(
+                        to_infer, request, card, version, specs, max_bytes=limit
+                    )
+        return await sized(claimed, to_infer, request, card, version, max_bytes=limit)
 
     async def _stream(self, call: Call) -> AsyncGenerator[Any, None]:
         """Answer requests in their order; an error is told in its answer, and the next one read."""
@@ -123,7 +158,7 @@ class KServeRpc:
             put(answer.parameters[FINAL], value=True)
             yield answer
             return
-        asked = await _decoded(found, request)
+        asked = await self._decoded(found, request)
         version, generate = text_request(found.served, replace(asked, request_id=call.request_id))
         async with aclosing(parts(found, replace(generate, stream=True))) as chunks:
             async for listed in chunks:
@@ -160,14 +195,3 @@ def _model_name(request: Any) -> str:
     if not name:
         raise PlatformError(Code.INVALID_ARGUMENT, "'model_name' is required.", param="model_name")
     return name
-
-
-async def _decoded(found: Found, request: Any) -> Any:
-    """Decode the inputs; pictures, which take a while, in a thread."""
-    card = found.served.card
-    for given in request.inputs:
-        if given.datatype == "BYTES":
-            specs = spec_of(found)
-            if are_images("BYTES", len(given.shape), specs(given.name)):
-                return await asyncio.to_thread(to_infer, request, card, found.version, specs)
-    return to_infer(request, card, found.version)

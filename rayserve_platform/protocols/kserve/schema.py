@@ -16,6 +16,7 @@ from rayserve_platform.protocols.kserve.tensors import (
     check_type,
     invalid,
     shown,
+    written,
 )
 
 BINARY_SIZE = "binary_data_size"
@@ -92,7 +93,7 @@ def read_id(document: dict[str, Any]) -> str:
     if found is None:
         return ""
     if type(found) is not str:
-        raise invalid(f"'id' must be a string, got {shown(repr(found))}.", "id")
+        raise invalid(f"'id' must be a string, got {written(found)}.", "id")
     return found
 
 
@@ -169,6 +170,6 @@ def _outputs(items: Any, binary: Any) -> dict[str, bool]:
 def _text(item: dict[str, Any], key: str, where: str, param: str = "inputs") -> str:
     found = item.get(key)
     if type(found) is not str:
-        got = "" if found is None else f", got {shown(repr(found))}"
+        got = "" if found is None else f", got {written(found)}"
         raise invalid(f"{where}: '{key}' is required: a string{got}.", param)
     return found

@@ -5,6 +5,7 @@ Inference Protocol (tensor data) and its binary tensor data extension: values in
 little-endian, BOOL in one byte, each element of BYTES after its length in four.
 """
 
+import reprlib
 import struct
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ assert sys.byteorder == "little"
 Buffer = bytes | memoryview
 
 MAX_RANK = 32
+BRIEF = reprlib.Repr()
+"""Writes a caller's value in bounded time and depth: plain `repr` fails on lists a thousand deep."""
+BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxother = 3, 200, 200
 LENGTH = struct.Struct("<I")
 KINDS: dict[str, tuple[frozenset[type], str]] = {
     **dict.fromkeys(DTYPES, (frozenset({int}), "whole numbers")),
@@ -43,6 +47,11 @@ def shown(name: str) -> str:
     return name if len(name) <= 200 else f"{name[:200]}…"
 
 
+def written(value: Any) -> str:
+    """Return a caller's value, of whatever type, as a message may carry it."""
+    return BRIEF.repr(value)
+
+
 def check_type(name: str, datatype: str) -> None:
     """Refuse what is no datatype."""
     if datatype not in DTYPES:
@@ -54,16 +63,16 @@ def check_type(name: str, datatype: str) -> None:
 
 def check_shape(name: str, shape: Sequence[Any]) -> tuple[int, ...]:
     """Return a tensor's shape, if it is one."""
-    for size in shape:
-        if type(size) is not int or not 0 <= size < 2**63:
-            raise invalid(
-                f"Input '{shown(name)}': 'shape' must hold whole numbers from 0 to 2^63-1, "
-                f"got {shown(repr(size))}."
-            )
     if len(shape) > MAX_RANK:
         raise invalid(
             f"Input '{shown(name)}': 'shape' has {len(shape)} dimensions; the limit is {MAX_RANK}."
         )
+    for size in shape:
+        if type(size) is not int or not 0 <= size < 2**63:
+            raise invalid(
+                f"Input '{shown(name)}': 'shape' must hold whole numbers from 0 to 2^63-1, "
+                f"got {written(size)}."
+            )
     return tuple(shape)
 
 
@@ -76,7 +85,7 @@ def from_values(name: str, datatype: str, shape: tuple[int, ...], data: list[Any
     if not allowed.issuperset(map(type, flat)):
         wrong = next(value for value in flat if type(value) not in allowed)
         raise invalid(
-            f"Input '{shown(name)}': {datatype} data must be {what}, got {shown(repr(wrong))}."
+            f"Input '{shown(name)}': {datatype} data must be {what}, got {written(wrong)}."
         )
     return _shaped(name, _array(name, datatype, flat), shape)
 

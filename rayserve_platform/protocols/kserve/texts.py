@@ -26,7 +26,7 @@ from rayserve_platform.core.tensors import (
     chosen,
 )
 from rayserve_platform.protocols.kserve.generation import to_generate
-from rayserve_platform.protocols.kserve.tensors import invalid, objects, shown
+from rayserve_platform.protocols.kserve.tensors import invalid, objects, written
 
 VERSION = "1"
 """The version of models that have none."""
@@ -139,7 +139,7 @@ def _count(parameters: Parameters, name: str) -> int | None:
     if found is None or (type(found) is int and found > 0):
         return found
     raise invalid(
-        f"The parameter '{name}' must be a whole number above 0, got {shown(repr(found))}.",
+        f"The parameter '{name}' must be a whole number above 0, got {written(found)}.",
         "parameters",
     )
 

@@ -1,6 +1,8 @@
 """The KServe ingress over REST and gRPC on real sockets, in front of fake runtimes."""
 
+import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -65,3 +67,28 @@ async def serve() -> AsyncIterator[Callable[..., Awaitable[KServe]]]:
             return await stack.enter_async_context(kserve(*runtimes, **ingress))
 
         yield start
+
+
+@pytest.fixture
+def run() -> Callable[..., Awaitable[bytes]]:
+    """Runs a program while the server goes on; returns what it wrote, fails if it failed."""
+
+    async def call(*command: str) -> bytes:
+        proxies = {"http_proxy", "https_proxy", "all_proxy"}
+        env = {key: value for key, value in os.environ.items() if key.lower() not in proxies}
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=env,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            written, complaints = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        assert process.returncode == 0, complaints.decode()
+        return written
+
+    return call

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,31 @@ from rayserve_platform.core.tensors import DTYPES
 from rayserve_platform.runtimes.fake import FakeRuntime
 from tests.conftest import fake_runtime
 
-DATA = Path(__file__).parents[2] / "data/kserve"
+ROOT = Path(__file__).parents[3]
+DATA = ROOT / "tests/data/kserve"
+TABLE = ROOT / "configs/openvino/README.md"
+COLUMNS = ("transport", "Triton", "here", "why", "cases")
 
 
 def recorded(transport: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((DATA / f"triton_{transport}.json").read_text())
+    return found
+
+
+def differences(whose: str = "here") -> dict[str, dict[str, str]]:
+    """Return what the table of deliberate differences says that a case is answered with.
+
+    By transport (REST or gRPC) and name; `whose` is the column: here or Triton.
+    """
+    found: dict[str, dict[str, str]] = {"REST": {}, "gRPC": {}}
+    for line in TABLE.read_text().splitlines():
+        cells = dict(zip(COLUMNS, map(str.strip, line.strip("|").split("|")), strict=False))
+        if cells["transport"] in found:
+            answered = re.match(r"`(\w+)`", cells[whose])
+            assert answered is not None, line
+            for name in re.findall(r"`([^`]+)`", cells["cases"]):
+                found[cells["transport"]][name] = answered[1]
+    assert all(found.values())
     return found
 
 
