@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from rayserve_platform.settings.app import App, Model
+from rayserve_platform.settings.app import App, Ingress, Model
 from rayserve_platform.settings.model import Settings
 
 T = TypeVar("T")
@@ -187,6 +187,13 @@ def _is_layout(text: str) -> bool:
     return text.isalpha() and text.isupper() and len(set(text)) == len(text)
 
 
+class OpenVINOIngress(Ingress):
+    """The ingress in front of models on tensors."""
+
+    protocols: tuple[Literal["kserve", "openai"], ...] = ("kserve",)
+    """Wire APIs that this ingress speaks; of OpenAI's there is the list of models."""
+
+
 class OpenVINOApp(App):
     """Args of `deployments.openvino:app`."""
 
@@ -200,9 +207,15 @@ class OpenVINOApp(App):
     poll_s: float = Field(default=1.0, ge=0)
     """How often folders are searched for new versions and models, in seconds; 0 for never."""
     openvino: OpenVINOEngine = OpenVINOEngine()
+    ingress: OpenVINOIngress = OpenVINOIngress()
 
     def listed_models(self) -> tuple[Model, ...]:
         return self.models
+
+    def made_sources(self) -> tuple[str, ...]:
+        """Those in packages: the others are files of many formats, which the runtime knows."""
+        sources = (model.source for model in self.models)
+        return tuple(source for source in sources if source.lower().startswith("package://"))
 
     @model_validator(mode="after")
     def _named(self) -> "OpenVINOApp":

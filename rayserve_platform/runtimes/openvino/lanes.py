@@ -37,7 +37,7 @@ class Job:
     """One request: its arrays in the model's order, and the places of the outputs it wants.
 
     Args:
-        rows: length of the first axis; of no meaning where requests are not computed together.
+        rows: length of the first axis of every input; 0 for a request that goes alone.
         future: belongs to the event loop.
     """
 
@@ -98,7 +98,7 @@ class Lanes:
         job = Job(
             inputs=inputs,
             outputs=outputs,
-            rows=len(inputs[0]) if self._max_rows and inputs else 0,
+            rows=_rows(inputs) if self._max_rows else 0,
             key=tuple(array.shape[1:] for array in inputs) if self._max_rows else (),
             future=asyncio.get_running_loop().create_future(),
         )
@@ -204,6 +204,16 @@ class Lanes:
             return theirs or error
         self._failures = 0
         return found
+
+
+def _rows(inputs: Sequence[NDArray[Any]]) -> int:
+    """Return the length of the first axis, or 0 if it is not every input's.
+
+    A model may stretch one row over the rows of another input; behind the rows of other requests it
+    would be stretched over theirs, or meet the wrong ones.
+    """
+    lengths = {len(array) for array in inputs}
+    return lengths.pop() if len(lengths) == 1 else 0
 
 
 def _together(requester: Requester, batch: Sequence[Job]) -> list[Arrays]:

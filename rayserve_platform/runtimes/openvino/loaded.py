@@ -67,6 +67,8 @@ def load(path: Path, settings: OpenVINOModel, engine: OpenVINOEngine, threads: i
     model = read(core, graph, settings)
     inputs, outputs = specs(model.inputs, "input"), specs(model.outputs, "output")
     with map_exceptions(f"the model can't be compiled for {engine.device}"):
+        # AUTO and its like come to the CPU by themselves, and pass nothing of their own on.
+        core.set_property("CPU", reserved(engine, threads))
         compiled = core.compile_model(model, engine.device, properties(engine, threads))
         count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         requests: list[Requester] = [_Request(compiled, inputs, outputs) for _ in range(count)]
@@ -92,12 +94,10 @@ def load(path: Path, settings: OpenVINOModel, engine: OpenVINOEngine, threads: i
 
 def properties(engine: OpenVINOEngine, threads: int) -> dict[str, Any]:
     """Return OpenVINO's properties of an engine; the plugin's own config wins."""
-    made: dict[str, Any] = {}
     kind = engine.device.partition(":")[0].upper()
+    made: dict[str, Any] = {}
     if kind == "CPU":
-        made["INFERENCE_NUM_THREADS"] = engine.threads or threads
-        # Replicas of one node would be pinned to the same cores.
-        made["ENABLE_CPU_PINNING"] = False
+        made = reserved(engine, threads)
         if engine.streams is not None or engine.performance_hint is None:
             made["NUM_STREAMS"] = engine.streams or 1
     hint = engine.performance_hint or (None if kind == "CPU" else "latency")
@@ -108,6 +108,12 @@ def properties(engine: OpenVINOEngine, threads: int) -> dict[str, Any]:
     if engine.cache_dir is not None:
         made["CACHE_DIR"] = str(Path(engine.cache_dir).expanduser().absolute())
     return made | engine.plugin_config
+
+
+def reserved(engine: OpenVINOEngine, threads: int) -> dict[str, Any]:
+    """Return the properties that keep a CPU to the cores that the replica has reserved."""
+    # Replicas of one node would be pinned to the same cores.
+    return {"INFERENCE_NUM_THREADS": engine.threads or threads, "ENABLE_CPU_PINNING": False}
 
 
 def _batched(

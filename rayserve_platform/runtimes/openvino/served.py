@@ -1,7 +1,8 @@
 """One model of the repository: which of its versions are loaded, and how that changes.
 
 A new version is loaded beside the old one, which goes only when the new one can serve; one that
-can't be loaded is listed with the reason and tried again when its files change.
+can't be loaded is listed with the reason and tried again when its files change, and until then an
+older one stands in for it.
 """
 
 import asyncio
@@ -133,15 +134,23 @@ class ServedModel:
     async def reload(self) -> None:
         """Load every wanted version anew; what was loaded goes on serving where that fails.
 
+        Those that could not be loaded are tried again, and an older one is loaded for each that
+        still can't be.
+
         Raises:
             PlatformError: INVALID_ARGUMENT with the first version's reason.
         """
         async with self._changing:
             await self._scan()
             self._unloaded = False
+            for version in self._versions.values():
+                version.tried = ()
             problem: PlatformError | None = None
-            for number in self._wanted():
-                problem = await self._load(number) or problem
+            tried: set[str] = set()
+            while left := [number for number in self._wanted() if number not in tried]:
+                tried.add(left[0])
+                found = await self._load(left[0])
+                problem = problem or found
             self._retire_unwanted()
             if problem is not None:
                 raise problem
@@ -164,25 +173,37 @@ class ServedModel:
         self._seen = await asyncio.to_thread(lambda: scan(base_path(self.settings.source)))
 
     def _wanted(self) -> list[str]:
+        """Return what the policy asks for, as if versions that can't be loaded were not there."""
+        able = {
+            number: disk
+            for number, disk in self._seen.items()
+            if (version := self._versions.get(number)) is None
+            or version.loaded
+            or version.tried != disk.fingerprint
+        }
         policy = self.settings.version_policy
-        return wanted(self._seen, latest=policy.count, specific=policy.specific)
+        return wanted(able, latest=policy.count, specific=policy.specific)
 
     async def _adapt(self, settled: set[str] | None = None) -> None:
-        """Load what is wanted and not tried yet, then retire what isn't wanted."""
-        for number in self._wanted():
-            version = self._versions.get(number)
-            known = version is not None and (
-                version.loaded or version.tried == self._seen[number].fingerprint
-            )
-            if not known and (settled is None or number in settled):
-                await self._load(number)
+        """Load what is wanted and not loaded, an older one for each that fails; retire the rest."""
+        while (number := self._missing(settled)) is not None:
+            await self._load(number)
         self._retire_unwanted()
 
+    def _missing(self, settled: set[str] | None) -> str | None:
+        for number in self._wanted():
+            version = self._versions.get(number)
+            loaded = version is not None and version.loaded
+            if not loaded and (settled is None or number in settled):
+                return number
+        return None
+
     def _retire_unwanted(self) -> None:
-        wanted_now = set(self._wanted())
-        serving = any(v.loaded for n, v in self._versions.items() if n in wanted_now)
-        if self._seen and not serving:
-            return  # what is wanted can't serve: better the old than none
+        """Retire what isn't wanted, unless what is can't take its place yet."""
+        wanted_now = self._wanted()
+        loaded = {number for number, version in self._versions.items() if version.loaded}
+        if self._seen and not (wanted_now and loaded.issuperset(wanted_now)):
+            return
         for number, version in list(self._versions.items()):
             if number in wanted_now:
                 continue

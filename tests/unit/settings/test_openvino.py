@@ -72,3 +72,10 @@ def test_a_model_is_colocated_and_computes_with_its_cpus() -> None:
     app = OpenVINOApp.model_validate({"models_dir": "/models", "placement": {"num_cpus": 3}})
     assert (app.topology, app.threads, app.poll_s) == ("colocated", 3, 1.0)
     assert [m.id for m in model(shape=[-1, "1:8"]).listed_models()] == ["m"]
+    assert app.ingress.protocols == ("kserve",)
+
+
+def test_only_models_of_packages_are_made_before_the_start() -> None:
+    models = [{"id": s[:1], "source": s} for s in ("/m.onnx", "file:///n", "package://p/model")]
+    app = OpenVINOApp.model_validate({"models": models})
+    assert app.made_sources() == ("package://p/model",)

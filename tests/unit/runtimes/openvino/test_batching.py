@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import openvino as ov
 import pytest
 from openvino import opset13 as op
@@ -15,6 +16,7 @@ from tests.unit.runtimes.openvino.models import ir, times
 
 ROWS = ("x", (-1, 4), ov.Type.f32)
 AXIS_0, AXIS_1 = (op.constant(np.array([axis])) for axis in (0, 1))
+FIFTY = op.constant(np.float32(50))
 
 
 def batched(runtime: Any) -> bool:
@@ -35,6 +37,12 @@ def batched(runtime: Any) -> bool:
         (op.add, [("a", *ROWS[1:]), ("b", *ROWS[1:])], True),
         (lambda x: op.reduce_max(x, AXIS_1, True), [("x", (-1, -1), ov.Type.i64)], True),
         (op.abs, [("x", (-1, 64, -1, 2), ov.Type.f16)], True),
+        # Numbers that never differ tell nothing.
+        (lambda x: op.multiply(x, op.constant(np.float32(0))), [ROWS], False),
+        # A class that small numbers never change.
+        (lambda x: op.greater(op.reduce_sum(x, AXIS_1, True), FIFTY), [ROWS], True),
+        # A part of the rows that does touch the others.
+        (lambda x: [op.abs(x), op.softmax(x, 0)], [ROWS], False),
     ],
 )
 async def test_a_trial_finds_out_whether_rows_are_independent(
@@ -42,6 +50,34 @@ async def test_a_trial_finds_out_whether_rows_are_independent(
 ) -> None:
     runtime = await start(ir(tmp_path / "m", build, *inputs))
     assert batched(runtime) is expected
+
+
+async def test_a_scale_that_all_rows_share_keeps_them_apart(start: Start, tmp_path: Path) -> None:
+    quantized = [
+        onnx.helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        onnx.helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    tensors = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 4])
+        for name in ("x", "y")
+    ]
+    graph = onnx.helper.make_graph(quantized, "quantized", tensors[:1], tensors[1:])
+    opset = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=10)
+    onnx.save(model, tmp_path / "m.onnx")
+    assert not batched(await start(tmp_path))
+
+
+async def test_rows_that_a_model_stretches_meet_no_other_request(
+    start: Start, tmp_path: Path
+) -> None:
+    runtime = await start(ir(tmp_path / "m", op.add, ("a", *ROWS[1:]), ("b", *ROWS[1:])))
+    assert batched(runtime)
+    one, two = np.full((1, 4), 5, np.float32), np.array([[1] * 4, [2] * 4], np.float32)
+    pairs = [(one, two), (two, one), (two, two), (one, one)] * 8
+    found = await asyncio.gather(*(outputs(runtime, asked(a=a, b=b)) for a, b in pairs))
+    for (a, b), answer in zip(pairs, found, strict=True):
+        np.testing.assert_array_equal(answer["y"], a + b)
 
 
 async def test_a_setting_decides_instead(start: Start, tmp_path: Path) -> None:

@@ -99,6 +99,20 @@ async def test_no_batch_has_more_rows_than_allowed_and_a_larger_request_goes_alo
     assert [len(answer) for (answer,) in found] == [1, 3, 2, 1, 9, 0]
 
 
+async def test_a_request_whose_inputs_differ_in_rows_goes_alone(
+    lanes: Callable[..., Lanes], held: Held
+) -> None:
+    made = lanes()
+    (first,) = await waiting(made, held)
+    both = [
+        asyncio.create_task(made.run([rows(a), rows(b)], (0,))) for a, b in ((2, 1), (1, 1), (1, 2))
+    ]
+    await asyncio.sleep(0)
+    held.leave.set()
+    await asyncio.gather(first, *both)
+    assert held.seen == [(1, 3), (2, 3), (1, 3), (1, 3)]
+
+
 async def test_without_batching_each_request_goes_alone(
     lanes: Callable[..., Lanes], held: Held
 ) -> None:

@@ -115,6 +115,34 @@ async def test_a_bad_version_says_why_and_the_old_one_serves_on(
     assert await factor(runtime) == 2
 
 
+async def test_a_start_with_a_bad_version_serves_the_one_before(
+    start: Start, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        put(tmp_path, number)
+    spoil(tmp_path, 3)
+    runtime = await start(tmp_path)
+    assert await states(runtime) == {"2": "AVAILABLE", "3": "END"}
+    assert await factor(runtime) == 2
+    put(tmp_path, 3)
+    await look(runtime)
+    assert await factor(runtime) == 3
+    assert (await states(runtime))["2"] == "END"
+
+
+async def test_the_old_versions_stay_until_all_new_ones_are_there(
+    start: Start, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        put(tmp_path, number)
+    runtime = await start(tmp_path, {"version_policy": {"latest": 2}})
+    put(tmp_path, 3)
+    await look(runtime, 1)
+    assert await states(runtime) == {"1": "AVAILABLE", "2": "AVAILABLE"}
+    await look(runtime, 1)
+    assert await states(runtime) == {"1": "END", "2": "AVAILABLE", "3": "AVAILABLE"}
+
+
 async def test_a_bad_version_is_not_tried_again_until_its_files_change(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +225,21 @@ async def test_loading_anew_takes_changed_files_or_keeps_what_serves(
     assert error.code is Code.INVALID_ARGUMENT
     assert await factor(runtime) == 5
     assert await states(runtime) == {"1": "AVAILABLE"}
+
+
+async def test_loading_anew_loads_an_older_version_where_the_newest_cannot_be(
+    start: Start, tmp_path: Path
+) -> None:
+    put(tmp_path, 1)
+    runtime = await start(tmp_path)
+    await runtime.unload_model("m")
+    spoil(tmp_path, 2)
+    error = await refusal(runtime.load_model("m", {}))
+    assert "can't read the model" in error.message
+    assert await factor(runtime) == 1
+    put(tmp_path, 2)
+    await runtime.load_model("m", {})
+    assert await factor(runtime) == 2
 
 
 async def test_what_cannot_be_loaded_by_request_is_refused(start: Start, tmp_path: Path) -> None:
