@@ -130,8 +130,7 @@ def _prepare_models(args: dict[str, Any]) -> None:
     from rayserve_platform.settings.app import App
 
     for name, app in args.items():
-        models = app.listed_models() if isinstance(app, App) else ()
-        for source in [model.source for model in models if model.source]:
+        for source in app.made_sources() if isinstance(app, App) else ():
             try:
                 with progress_reporter() as report:
                     resolve(source, report=report)

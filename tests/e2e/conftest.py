@@ -26,17 +26,20 @@ STOP_DEADLINE_S = 120
 
 
 def readme_lines(section: str) -> list[str]:
-    """Return the curl and grpcurl blocks of a section of the README (a `###` heading)."""
-    text = (ROOT / "README.md").read_text()
-    [found] = re.findall(
-        rf"^### {re.escape(section)}\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL
-    )
+    """Return the curl and grpcurl blocks of a section of the README (`###`), or of another file."""
+    if section.endswith(".md"):
+        found = (ROOT / section).read_text()
+    else:
+        text = (ROOT / "README.md").read_text()
+        [found] = re.findall(
+            rf"^### {re.escape(section)}\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL
+        )
     blocks = re.findall(r"^```bash\n(.*?)^```", found, re.MULTILINE | re.DOTALL)
     return [block for block in blocks if block.startswith(("curl", "grpcurl"))]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test with `readme_line` once for each line of the README's section it names."""
+    """Run a test with `readme_line` once for each line of the section, or the file, it names."""
     if "readme_line" in metafunc.fixturenames:
         lines = readme_lines(metafunc.module.README_SECTION)
         assert lines, f"the README has no lines under {metafunc.module.README_SECTION!r}"
