@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rayserve_platform.formats.weights import (
+    graph_file,
     inside,
     read_json,
     read_json_value,
@@ -74,6 +75,7 @@ class Encoder:
         activation: of a cross-encoder's score; empty for a bi-encoder.
         has_segments: whether the transformer tells two texts of a pair apart.
         dimensions: lengths that vectors may be cut to.
+        graph: OpenVINO IR of the transformer, where there are no weights but those.
     """
 
     transformer: Path
@@ -84,6 +86,7 @@ class Encoder:
     activation: str = ""
     has_segments: bool = False
     dimensions: range | tuple[int, ...] = ()
+    graph: Path | None = None
 
     @property
     def cross(self) -> bool:
@@ -101,10 +104,12 @@ def read_bi_encoder(directory: Path, *, allow_pickle: bool = False) -> Encoder:
     listed = directory / "modules.json"
     modules = _modules(listed) if listed.is_file() else [("Transformer", "")]
     transformer = _transformer(directory, modules)
-    files = [
-        transformer / "config.json",
-        *weight_files(transformer, allow_pickle=allow_pickle),
-    ]
+    graph = graph_file(transformer)
+    if graph is not None:
+        weights = [graph, graph.with_suffix(".bin")]
+    else:
+        weights = weight_files(transformer, allow_pickle=allow_pickle)
+    files = [transformer / "config.json", *weights]
     pooling: tuple[str, ...] = ("mean",) if len(modules) == 1 else ()
     head: list[Dense | Normalize] = []
     for kind, path in modules[1:]:
@@ -131,6 +136,7 @@ def read_bi_encoder(directory: Path, *, allow_pickle: bool = False) -> Encoder:
         pooling=pooling,
         head=tuple(head),
         dimensions=_dimensions(config),
+        graph=graph,
     )
 
 

@@ -11,6 +11,9 @@ PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 """File names of transformers (`transformers.utils`: SAFE_WEIGHTS_NAME, WEIGHTS_NAME, and their
 `_INDEX_NAME` for weights in several files)."""
 
+GRAPHS = ("openvino_model.xml", "openvino/openvino_model.xml")
+"""Where optimum-intel and sentence-transformers write a model as OpenVINO IR."""
+
 
 def unusable(reason: str) -> PlatformError:
     """Return the error for a model directory that can't be served."""
@@ -62,6 +65,14 @@ def weight_files(directory: Path, *, allow_pickle: bool, what: str = "the model"
             )
         return [whole] if whole.is_file() else _shards(index, what)
     raise unusable(f"{what} has no weights: there is no {SAFE[0]}")
+
+
+def graph_file(directory: Path) -> Path | None:
+    """Return the OpenVINO IR that a directory holds in place of safetensors, if it does."""
+    if any((directory / name).is_file() for name in SAFE):
+        return None
+    found = [directory / name for name in GRAPHS]
+    return next((file for file in found if file.with_suffix(".bin").is_file()), None)
 
 
 def _shards(index: Path, what: str) -> list[Path]:

@@ -44,7 +44,7 @@ class EmbeddingEngine(Settings):
 class EmbeddingIngress(Ingress):
     """The ingress in front of embedding models speaks Caikit's API as well."""
 
-    protocols: tuple[Literal["openai", "caikit"], ...] = ("caikit", "openai")
+    protocols: tuple[Literal["openai", "caikit", "kserve"], ...] = ("caikit", "openai")
     """Wire APIs that this ingress speaks. A path that several of them have (`/health`, `/docs`) is
     the first one's."""
 
@@ -57,7 +57,8 @@ class EmbeddingApp(App):
     ingress: EmbeddingIngress = EmbeddingIngress()
     models: tuple[Model, ...] = ()
     """The models by name. A source is a directory in Caikit's format (`config.yml`), a
-    sentence-transformers or Hugging Face directory, or `package://<module>/<directory>`."""
+    sentence-transformers or Hugging Face directory (with safetensors, or `openvino_model.xml` as
+    optimum-intel exports it), or `package://<module>/<directory>`."""
     models_dir: str | None = Field(default=None, min_length=1)
     """A directory whose every folder is a model, named as the folder, as Caikit's
     `RUNTIME_LOCAL_MODELS_DIR`. One that can't be loaded doesn't keep the others from serving."""

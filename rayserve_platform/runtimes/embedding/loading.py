@@ -130,6 +130,8 @@ def _backend(
 ) -> tuple[Backend, str]:
     """Return the backend and its name; where the choice is ours, torch is the second choice."""
     engine = settings.embedding
+    if encoder.graph is not None and settings.backend != "openvino":
+        raise unusable(f"{encoder.graph.name} needs embedding.backend 'openvino', and no GPU")
     if settings.backend == "openvino":
         try:
             return _openvino(encoder, engine.precision, threads, segments=segments)
@@ -157,8 +159,17 @@ def _openvino(
     if precision == "int8" and not openvino.can_int8(_cpuinfo()):
         message = "precision int8: this processor has neither VNNI nor AMX, so float32 is faster"
         raise PlatformError(Code.INVALID_ARGUMENT, message, param="embedding.precision")
-    file = openvino.converted(encoder, precision=precision, segments=segments, report=_log_report)
-    made = openvino.OpenVINOBackend(file, precision=precision, threads=threads)
+    if encoder.graph is not None:
+        if precision == "int8":
+            raise unusable(f"precision int8: {encoder.graph.name} keeps the numbers that it has")
+        from rayserve_platform.runtimes.embedding.exported import read_graph
+
+        file, model = encoder.graph, read_graph(encoder, encoder.graph)
+    else:
+        file, model = openvino.converted(
+            encoder, precision=precision, segments=segments, report=_log_report
+        ), None
+    made = openvino.OpenVINOBackend(file, precision=precision, threads=threads, model=model)
     return made, f"openvino {importlib.metadata.version('openvino')}"
 
 

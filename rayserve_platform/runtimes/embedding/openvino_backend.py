@@ -51,12 +51,14 @@ class OpenVINOBackend:
         file: the model's graph, made by `convert`.
         precision: `float32`, `bfloat16` or `int8`.
         threads: of computation.
+        model: the file's graph, where it has been read already.
     """
 
     call_tokens = 16
 
-    def __init__(self, file: Path, *, precision: str, threads: int) -> None:
-        model = ov.Core().read_model(file)
+    def __init__(self, file: Path, *, precision: str, threads: int, model: Any = None) -> None:
+        if model is None:
+            model = ov.Core().read_model(file)
         options = _options(precision, threads)
         small = file.with_suffix(".bin").stat().st_size <= TWO_COPIES_BYTES
         self.lanes = min(threads, LANES_LIMIT) if small else 1
