@@ -69,8 +69,8 @@ def _vectors(encoder: Encoder, hidden: Any, mask: Any) -> Any:
             vectors = op.gather(hidden, op.constant(np.array(0)), op.constant(np.array(1)))
         case modes:
             raise unusable(
-                f"pooling '{' and '.join(modes)}' is not added to a model in OpenVINO IR; export it "
-                "with its pooling, or serve its safetensors"
+                f"pooling '{' and '.join(modes)}' is not added to a model in OpenVINO IR; export "
+                "it with its pooling, or serve its safetensors"
             )
     for step in encoder.head:
         if not isinstance(step, Normalize):

@@ -159,16 +159,17 @@ def _openvino(
     if precision == "int8" and not openvino.can_int8(_cpuinfo()):
         message = "precision int8: this processor has neither VNNI nor AMX, so float32 is faster"
         raise PlatformError(Code.INVALID_ARGUMENT, message, param="embedding.precision")
-    if encoder.graph is not None:
-        if precision == "int8":
-            raise unusable(f"precision int8: {encoder.graph.name} keeps the numbers that it has")
+    file, model = encoder.graph, None
+    if file is None:
+        file = openvino.converted(
+            encoder, precision=precision, segments=segments, report=_log_report
+        )
+    elif precision == "int8":
+        raise unusable(f"precision int8: {file.name} keeps the numbers that it has")
+    else:
         from rayserve_platform.runtimes.embedding.exported import read_graph
 
-        file, model = encoder.graph, read_graph(encoder, encoder.graph)
-    else:
-        file, model = openvino.converted(
-            encoder, precision=precision, segments=segments, report=_log_report
-        ), None
+        model = read_graph(encoder, file)
     made = openvino.OpenVINOBackend(file, precision=precision, threads=threads, model=model)
     return made, f"openvino {importlib.metadata.version('openvino')}"
 

@@ -23,9 +23,9 @@ SIZES = (8, 64, 1, 224)
 """What free axes but the first are tried with, until the model can compute it."""
 
 TRIALS = ((1.0, 0.5), (1.0, 0.5), (10.0, 0.1), (100.0, 0.02))
-"""Standard deviation of the numbers of each trial; of whole numbers, how many are 1 and not 0, which
-are numbers of tokens, masks and categories alike. The last trials are for outputs that have not
-differed yet, as a class does that small numbers never change."""
+"""Standard deviation of the numbers of each trial; of whole numbers, the share of those that are 1
+and not 0, which are numbers of tokens, masks and categories alike. The last trials are for outputs
+that have not differed yet, as a class that small numbers never change."""
 LEAST_TRIALS = 2
 
 TOLERANCES = {"f32": 1e-4}
@@ -86,9 +86,7 @@ def _computed(
         except RuntimeError:
             return [], []
         rows = {(len(a), len(b), len(c)) for a, b, c in zip(first, second, together, strict=True)}
-        shapes_differ = any(
-            a.shape[1:] != b.shape[1:] for a, b in zip(first, second, strict=True)
-        )
+        shapes_differ = any(a.shape[1:] != b.shape[1:] for a, b in zip(first, second, strict=True))
         if rows != {(1, 2, 3)} or shapes_differ:
             return [], []
         return [np.concatenate(pair) for pair in zip(first, second, strict=True)], together

@@ -125,10 +125,10 @@ async def test_versions_change_under_traffic_and_no_request_is_lost(
             group.create_task(traffic(_factor_by_grpc, stub))
         # A version that can't be loaded is listed with the reason, and nothing else happens.
         _put(repository, 3, b"<net")
-        while await _states(rest) != {"1": "READY", "3": "UNAVAILABLE"}:
+        while await _states(rest) != {"1": "READY", "3": "UNAVAILABLE"}:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         times(repository.parent / "made", 2.0).rename(repository / "2")
-        while 2.0 not in answers[-3:]:
+        while 2.0 not in answers[-3:]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         stop.set()
     assert set(answers) == {1.0, 2.0}
