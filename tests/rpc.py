@@ -98,7 +98,10 @@ async def listening_rpc(
         access_log=settings.access_log,
     )
     # Serve's limits of a message.
-    sizes = [("grpc.max_send_message_length", 2**31 - 1), ("grpc.max_receive_message_length", 2**31 - 1)]
+    sizes = [
+        ("grpc.max_send_message_length", 2**31 - 1),
+        ("grpc.max_receive_message_length", 2**31 - 1),
+    ]
     server = grpc.aio.server(options=sizes)
     servicer: Any = Servicer(edge)
     for add_servicer in (

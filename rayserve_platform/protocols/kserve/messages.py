@@ -50,9 +50,8 @@ def to_infer(
 ) -> Infer:
     """Turn a ModelInferRequest into the vocabulary's.
 
-    Args:
-        spec: knows the model's inputs, where pictures may be among the request's.
-        max_bytes: of all raw data.
+    `spec` knows the model's inputs, where pictures may be among the request's; `max_bytes` is the
+    limit of all raw data.
 
     Raises:
         PlatformError: INVALID_ARGUMENT naming the input, what is expected and what came.

@@ -25,7 +25,7 @@ Buffer = bytes | memoryview
 
 MAX_RANK = 32
 BRIEF = reprlib.Repr()
-"""Writes a caller's value in bounded time and depth: plain `repr` fails on lists a thousand deep."""
+"""Writes a caller's value in bounded time and depth: `repr` fails on lists a thousand deep."""
 BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxother = 3, 200, 200
 LENGTH = struct.Struct("<I")
 KINDS: dict[str, tuple[frozenset[type], str]] = {

@@ -38,7 +38,10 @@ async def running(serve):
         ({"data": ["NaN", 1, 2, 3]}, "Input 'x': FP32 data must be numbers, got 'NaN'."),
         ({"data": "1234"}, "Input 'x': 'data' must be a list."),
         ({"data": None}, "Input 'x': give either 'data' or the parameter 'binary_data_size'."),
-        ({"shape": [-1, 4]}, "Input 'x': 'shape' must hold whole numbers from 0 to 2^63-1, got -1."),
+        (
+            {"shape": [-1, 4]},
+            "Input 'x': 'shape' must hold whole numbers from 0 to 2^63-1, got -1.",
+        ),
         ({"shape": [1.5, 4]}, "'shape' must hold whole numbers from 0 to 2^63-1, got 1.5."),
         ({"shape": [HUGE, HUGE]}, f"Input 'x': expected {HUGE**2} values for shape"),
         ({"shape": [0, HUGE], "data": []}, f"Input 'x': expected shape [-1, 4], got [0, {HUGE}]."),
@@ -53,7 +56,9 @@ async def test_a_wrong_tensor_is_refused_by_field_expectation_and_value(running,
 
 
 @pytest.mark.parametrize("place", ["name", "datatype", "shape", "data", "parameters", "id"])
-@pytest.mark.parametrize("value", [DEEP, "[1," + DEEP + "]", '{"a":' + DEEP + "}", '"' + "a" * 9000 + '"'])
+@pytest.mark.parametrize(
+    "value", [DEEP, "[1," + DEEP + "]", '{"a":' + DEEP + "}", '"' + "a" * 9000 + '"']
+)
 async def test_a_value_however_deep_or_long_is_refused_in_few_words(running, place, value):
     kept = {key: item for key, item in X.items() if key != place}
     tensor = json.dumps(kept)[:-1] + (f', "{place}": {value}}}' if place != "id" else "}")

@@ -1,4 +1,4 @@
-"""Clients that know nothing of us: tritonclient and KServe's own package, each in its own process."""
+"""Clients that know nothing of us, each in its own process: tritonclient, KServe's own package."""
 
 import json
 import sys
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.kserve.recordings import model
 from tests.conftest import fake_runtime
+from tests.contract.kserve.recordings import model
 
 CLIENTS = Path(__file__).with_name("clients")
 TWO = {"x": ("FP32", (-1, 2)), "w": ("BYTES", (-1,))}

@@ -1,5 +1,6 @@
 """The protocols of an ingress, as its settings name them."""
 
+import pytest
 from google.protobuf import descriptor_pool
 
 from rayserve_platform.core.catalog import Catalog
@@ -11,14 +12,15 @@ def made(*protocols: str) -> Ingress:
     return Ingress.model_validate({"protocols": protocols})
 
 
-def test_an_ingress_has_a_method_for_every_rpc_of_caikits_services():
-    faces = rpc_protocols(made("caikit"), Catalog([]))
-    (caikit,) = [face for face in faces if face.name == "caikit"]
+@pytest.mark.parametrize("protocol", ["caikit", "tgis", "kserve"])
+def test_an_ingress_has_a_method_for_every_rpc_of_a_protocols_services(protocol):
+    faces = rpc_protocols(made(protocol), Catalog([]))
+    (own,) = [face for face in faces if face.name == protocol]
     pool = descriptor_pool.Default()
-    for service in caikit.services:
+    for service in own.services:
         for method in pool.FindServiceByName(service).methods:
             known, answered = (
-                (STREAMS, caikit.streams) if method.server_streaming else (UNARY, caikit.unary)
+                (STREAMS, own.streams) if method.server_streaming else (UNARY, own.unary)
             )
             assert method.name in known
             assert method.name in answered

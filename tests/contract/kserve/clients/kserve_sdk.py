@@ -9,14 +9,15 @@ import sys
 from collections.abc import Awaitable
 from typing import Any
 
-# The package takes vLLM in where it finds it, of another version than the one here; no client needs it.
-sys.modules["vllm"] = None  # type: ignore[assignment]
-
 import grpc
 import httpx
 import numpy as np
-from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
-from kserve.protocol.infer_type import RequestedOutput
+
+# The package takes vLLM in where it finds it, and knows another version; no client needs it.
+sys.modules["vllm"] = None  # type: ignore[assignment]
+
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig  # noqa: E402
+from kserve.protocol.infer_type import RequestedOutput  # noqa: E402
 
 X = np.array([[1, 2], [3, 4]], np.float32)
 W = np.array([b"a", "bé".encode()], np.object_)
@@ -66,7 +67,9 @@ async def rest(url: str) -> dict[str, Any]:
         "binary": told(await client.infer(url, request(binary=True), model_name="two")),
         "unknown model": await refusal(client.infer(url, request(binary=True), model_name="nope")),
         "v1": await v1.infer(
-            url, {"instances": [{"x": [1, 2], "w": "a"}, {"x": [3, 4], "w": "bé"}]}, model_name="two"
+            url,
+            {"instances": [{"x": [1, 2], "w": "a"}, {"x": [3, 4], "w": "bé"}]},
+            model_name="two",
         ),
     }
 

@@ -65,7 +65,9 @@ def inferred(client: Any) -> dict[str, Any]:
     outputs = [triton.InferRequestedOutput(name) for name in ("out_x", "out_w")]
     return {
         "plain": told(client.infer("two", inputs(), request_id="7", outputs=outputs)),
-        "gzip": told(client.infer("two", inputs(), model_version="1", compression_algorithm="gzip")),
+        "gzip": told(
+            client.infer("two", inputs(), model_version="1", compression_algorithm="gzip")
+        ),
         "parameters": told(client.infer("two", inputs(), parameters={"a": 1, "b": True, "c": "d"})),
         "async": told(answered.get(timeout=WAIT_S)),
     }
