@@ -27,9 +27,10 @@ else
 TORCH := --torch-backend cpu
 endif
 
-# The environment of the real Caikit runtime; current when it holds a stamp of the same kind.
-CAIKIT := .bench/caikit
-CAIKIT_STAMP := $(CAIKIT)/.made-from-$(shell cat $(REQ)/caikit-peer.txt $(REQ)/uv.txt 2>/dev/null | sha256sum | cut -c 1-16)
+# The environments of the servers that the bench measures against; current when they hold a stamp of
+# the same kind.
+peer = .bench/$(1)/.made-from-$(shell cat $(REQ)/$(1)-peer.txt $(REQ)/uv.txt 2>/dev/null | sha256sum | cut -c 1-16)
+PEERS := $(foreach name,caikit kserve mlserver,$(call peer,$(name)))
 
 # On a terminal uv shows its own progress.
 QUIET := $(shell [ -t 2 ] || echo --quiet)
@@ -40,7 +41,9 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --python-version 3.11 \
 	--no-annotate --no-emit-find-links --no-emit-index-url \
 	--custom-compile-command "make lock" $(TORCH)
 
-.PHONY: help env run test coverage lint format protos bench caikit-peer lock clean packages uv venv
+SERVING := --extra cpu --extra caikit --extra models --extra quickstart
+
+.PHONY: help env run test coverage lint format protos bench caikit-peer kserve-peer mlserver-peer lock clean packages uv venv
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -94,10 +97,16 @@ protos: env ## generate rayserve_platform/pb anew from protos/
 	@printf '"""Generated from protos/ by `make protos`; never edited."""\n' \
 		> rayserve_platform/pb/__init__.py
 
-bench: env caikit-peer ## measure ours and the peers in one run
+bench: env caikit-peer kserve-peer mlserver-peer ## measure ours and the peers in one run
 	@$(BIN)/rayserve bench suite $(ARGS)
 
-caikit-peer: $(CAIKIT_STAMP) ## build the environment of the real Caikit runtime, a peer of the bench
+caikit-peer: $(call peer,caikit) ## build the environment of the real Caikit runtime, a peer of the bench
+	@:
+
+kserve-peer: $(call peer,kserve) ## build that of KServe's own Python model server, another
+	@:
+
+mlserver-peer: $(call peer,mlserver) ## build that of Seldon's MLServer, a third
 	@:
 
 lock: ## resolve requirements/*.lock anew from pyproject.toml; newest versions: ARGS=--upgrade
@@ -133,13 +142,15 @@ packages:
 	@touch $(STAMP)
 	@echo "env: ready in $(VENV)"
 
-# The stamp is written last; what an interrupted build left is replaced as a whole.
-$(CAIKIT_STAMP): $(REQ)/caikit-peer.txt | env
-	@echo "caikit-peer: installing the $$(grep -c == $<) packages of $<"
-	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(CAIKIT)
-	@$(BIN)/uv pip install --python $(CAIKIT)/bin/python $(QUIET) --no-deps $(TORCH) -r $<
+# The stamp is written last; what an interrupted build left is replaced as a whole. Without looking at
+# dependencies: the lists are complete.
+$(PEERS): | env
+	@echo "$(notdir $(@D))-peer: installing the $$(grep -c == $(REQ)/$(notdir $(@D))-peer.txt) packages of its list"
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(@D)
+	@$(BIN)/uv pip install --python $(@D)/bin/python $(QUIET) --no-deps $(TORCH) \
+		-r $(REQ)/$(notdir $(@D))-peer.txt
 	@touch $@
-	@echo "caikit-peer: ready in $(CAIKIT)"
+	@echo "$(notdir $(@D))-peer: ready in $(@D)"
 
 uv:
 	@if [ -e $(VENV)/.incomplete ]; then \

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 from dataclasses import replace
 
 from rayserve_platform.bench.embedding import (
@@ -15,12 +13,12 @@ from rayserve_platform.bench.embedding import (
     task_call,
 )
 from rayserve_platform.bench.errors import BenchError
+from rayserve_platform.bench.in_process import batches, post
 from rayserve_platform.bench.load import Closed, check_answers, run_blocking, run_load
 from rayserve_platform.bench.outcome import Outcome
 from rayserve_platform.bench.parts import Say, await_answer
 from rayserve_platform.bench.peer import Peer
-from rayserve_platform.bench.ports import HOST
-from rayserve_platform.bench.samples import RunResult, Sample, summarise
+from rayserve_platform.bench.samples import RunResult
 from rayserve_platform.bench.server import Server
 from rayserve_platform.bench.suite_plan import SuitePlan
 
@@ -70,27 +68,20 @@ def drive_model(plan: SuitePlan, _peer: Peer, server: Server, outcome: Outcome, 
 
 
 def _batches(plan: SuitePlan, server: Server, size: int, words: int, seconds: float) -> RunResult:
-    path = f"/{size}/{words}/{seconds}"
-    found = _post(server, path, {}, timeout_s=plan.timeout_s + seconds)
-    match found:
-        case {"elapsed_s": float(elapsed_s), "latencies_s": list(latencies_s)}:
-            samples = [Sample(latency_s=float(latency_s)) for latency_s in latencies_s]
-        case _:
-            raise BenchError(f"{server.command.name} did not say how long its runs took")
-    result = summarise(
-        samples,
-        load=batch_label(size, words),
-        driver="in process",
-        elapsed_s=elapsed_s,
-        client_cpu=None,
+    return batches(
+        server,
+        f"/{size}/{words}/{seconds}",
+        size=size,
+        label=batch_label(size, words),
+        seconds=seconds,
+        timeout_s=plan.timeout_s,
     )
-    return replace(result, ceiling=result.load, texts_per_s=size * len(samples) / elapsed_s)
 
 
 def _check_answer(plan: SuitePlan, peer: Peer, server: Server) -> None:
     """Refuse a server that answers with something else than a vector, however fast."""
     path = "/api/v1/task/embedding"
-    answer = _post(
+    answer = post(
         server, path, {"model_id": MODEL_ID, "inputs": _CHECKED}, timeout_s=plan.timeout_s
     )
     match answer:
@@ -98,14 +89,3 @@ def _check_answer(plan: SuitePlan, peer: Peer, server: Server) -> None:
             return
         case _:
             raise BenchError(f"{peer.name}: {path} answered without a vector")
-
-
-def _post(server: Server, path: str, body: object, *, timeout_s: float) -> object:
-    connection = http.client.HTTPConnection(HOST, server.command.port, timeout=timeout_s)
-    try:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        return json.loads(connection.getresponse().read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise BenchError(f"{server.command.name}: {path} failed: {error!r}") from error
-    finally:
-        connection.close()

@@ -38,7 +38,12 @@ _TGIS = (
     Column(metric="ttft_p50_s", heading="TGIS: time to first token p50, ms", factor=1000),
     Column(metric="latency_p50_s", heading="TGIS: request latency p50, ms", factor=1000),
 )
-_PARTS = {"llm": _LLM, "overhead": _OVERHEAD, "caikit": _CAIKIT, "tgis": _TGIS}
+_V2 = (
+    Column(metric="requests_per_s", heading="KServe v2: requests/s"),
+    Column(metric="server_cpu_s", heading="KServe v2: server CPU per request, ms", factor=1000),
+    Column(metric="latency_p99_s", heading="KServe v2: request latency p99, ms", factor=1000),
+)
+_PARTS = {"llm": _LLM, "overhead": _OVERHEAD, "caikit": _CAIKIT, "tgis": _TGIS, "v2": _V2}
 _LOAD = (
     Column(metric="requests_per_s", heading="requests/s"),
     Column(metric="output_tokens_per_s", heading="output tokens/s"),

@@ -111,6 +111,26 @@ def _failed(kind: str, started_s: float) -> Sample:
     return Sample(latency_s=perf_counter() - started_s, error=kind)
 
 
+async def one_answer(call: Call) -> tuple[bytes, Mapping[str, str]]:
+    """Return what the first body of a call is answered with, and the headers.
+
+    Raises:
+        BenchError: no answer, or an error's status.
+    """
+    timeout = aiohttp.ClientTimeout(total=call.timeout_s)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers={**_JSON, **call.headers}) as session,
+            session.post(call.url, data=call.bodies[0]) as response,
+        ):
+            body = await response.read()
+    except (TimeoutError, aiohttp.ClientError) as error:
+        raise BenchError(f"no answer ({type(error).__name__})") from error
+    if response.status != 200:
+        raise BenchError(f"http_{response.status}")
+    return body, response.headers
+
+
 async def first_model(base_url: str, headers: Mapping[str, str]) -> str:
     """Return the id of the first model that `GET /v1/models` lists.
 

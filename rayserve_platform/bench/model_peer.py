@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import http.server
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from time import perf_counter
 from typing import Any
@@ -77,19 +77,23 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="sentence-transformers directory")
     parser.add_argument("--port", required=True, type=int, help="HTTP port on the loopback")
     arguments = parser.parse_args()
-    serve(Model(arguments.model), arguments.port)
+    model = Model(arguments.model)
+
+    def run(batch: str, words: str, seconds: str) -> dict[str, object]:
+        return model.run(int(batch), int(words), float(seconds))
+
+    serve(run, arguments.port)
 
 
-def serve(model: Model, port: int) -> None:
-    """Answer on the port, one request at a time."""
+def serve(run: Callable[..., dict[str, object]], port: int) -> None:
+    """Answer POST on the port with what `run` says to the words of the path, one at a time."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self._send({})
 
         def do_POST(self) -> None:
-            _, batch, words, seconds = self.path.split("/")
-            self._send(model.run(int(batch), int(words), float(seconds)))
+            self._send(run(*self.path.strip("/").split("/")))
 
         def _send(self, answer: dict[str, object]) -> None:
             body = json.dumps(answer).encode()

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Part = Literal["llm", "overhead", "caikit", "tgis"]
-# What is asked of it: an OpenAI server, a bare app's own paths, a Caikit runtime, TGIS, or a model
-# in its own process without any API.
-Wire = Literal["openai", "bare", "caikit", "tgis", "model"]
+Part = Literal["llm", "overhead", "caikit", "tgis", "v2"]
+# What is asked of it: an OpenAI server, a bare app's own paths, a Caikit runtime, TGIS, KServe v2,
+# or a model in its own process without any API.
+Wire = Literal["openai", "bare", "caikit", "tgis", "v2", "model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +47,13 @@ class Peer:
     """One server. `command` may hold these placeholders.
 
     {python} {port} {grpc_port} {metrics_port} {model} {name} {config} {out}; {embedder}: the
-    embedding model's directory; {caikit}: the folder of Caikit's environment; {scripts}: that of
-    this package's files. `{engine_kwargs}` becomes a JSON object; `{model_flags}` stands alone and
-    becomes several arguments. `ready_path` answers 200 to GET once the server is up. `reference`
-    is the peer its results are divided by. `config` is a file of the configs' folder; `without`
-    names the settings of Ray's data plane to take out of it.
+    embedding model's directory; {graphs}: that of the OpenVINO models; {caikit}, {kserve},
+    {mlserver}: the folders of their environments; {scripts}: that of this package's files.
+    `{engine_kwargs}` becomes a JSON object; `{model_flags}` stands alone and becomes several
+    arguments. `ready_path` answers 200 to GET once the server is up. `reference` is the peer its
+    results are divided by. `config` is a file of the configs' folder; `without` names the settings
+    of Ray's data plane to take out of it. `lacks` names the ways of asking that the server is known
+    to refuse: that is shown, and is no failure.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Peer:
     environment: Mapping[str, str] = field(default_factory=dict)
     config: str | None = None
     without: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
 
     def needs(self, placeholder: str) -> bool:
         """Whether the command has the placeholder of that name."""

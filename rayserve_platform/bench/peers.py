@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rayserve_platform.bench.embedding import MODEL_ID
 from rayserve_platform.bench.peer import Part, Peer, Wire
@@ -14,6 +15,7 @@ from rayserve_platform.bench.peer import Part, Peer, Wire
 VLLM = "vllm"
 VLLM_COMPLETIONS = "vllm-completions"
 CAIKIT = "caikit"
+KSERVE = "kserve"
 STREAMED_CHUNKS = 128
 
 _VLLM_COMMAND = (
@@ -34,7 +36,22 @@ _MODEL_COMMAND = (
     "{python}", "-m", "rayserve_platform.bench.model_peer", "--model", "{embedder}",
     "--port", "{port}",
 )  # fmt: skip
+_GRAPHS_COMMAND = (
+    "{python}", "-m", "rayserve_platform.bench.openvino_peer", "--models", "{graphs}",
+    "--port", "{port}",
+)  # fmt: skip
 _BARE_COMMAND = ("{python}", "-m", "rayserve_platform.bench.bare_peer", "--port", "{port}")
+
+
+def _v2_peer(name: str, about: str, *, lacks: tuple[str, ...] = ()) -> Peer:
+    """Return a server of KServe v2 that runs in its own environment."""
+    command = (f"{{{name}}}/bin/python", "-I", f"{{scripts}}/{name}_peer.py",
+               "--models", "{graphs}", "--http-port", "{port}", "--grpc-port", "{grpc_port}",
+               "--metrics-port", "{metrics_port}")  # fmt: skip
+    return Peer(
+        name=name, about=about, part="v2", command=command, reference=KSERVE,
+        ready_path="/v2/health/ready", wire="v2", lacks=lacks,
+    )  # fmt: skip
 
 
 def _ours(
@@ -202,6 +219,28 @@ PEERS: tuple[Peer, ...] = (
         config="tgis-colocated.yaml",
         reference=VLLM_COMPLETIONS,
         wire="tgis",
+    ),
+    _v2_peer(KSERVE, "KServe's own Python model server"),
+    _v2_peer("mlserver", "Seldon's MLServer, in one process", lacks=("binary",)),
+    replace(
+        _ours(
+            "ours-v2",
+            "this platform over KServe v2, models in the ingress replica",
+            "v2",
+            config="v2.yaml",
+            reference=KSERVE,
+            wire="v2",
+        ),
+        ready_path="/v2/health/ready",
+    ),
+    Peer(
+        name="openvino",
+        about="both models on OpenVINO, without a server",
+        part="v2",
+        command=_GRAPHS_COMMAND,
+        reference=KSERVE,
+        ready_path="/",
+        wire="model",
     ),
 )
 

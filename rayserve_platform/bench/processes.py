@@ -57,6 +57,18 @@ def memory_of(pids: Iterable[int]) -> tuple[ProcessMemory, ...]:
     return tuple(sorted(found, key=lambda memory: -memory.rss_mb))
 
 
+def cpu_s_of(pids: Iterable[int]) -> float:
+    """Return the CPU seconds that the processes which are alive have used so far."""
+    total_s = 0.0
+    for pid in pids:
+        try:
+            used = psutil.Process(pid).cpu_times()
+        except psutil.Error:
+            continue
+        total_s += used.user + used.system
+    return total_s
+
+
 def process_name(command: list[str], executable: str) -> str:
     """Return what tells a process: the title it gave itself, its module or script, or its name."""
     first = command[0].strip() if command else ""

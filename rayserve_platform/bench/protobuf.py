@@ -24,6 +24,11 @@ def repeated_strings(texts: Sequence[str]) -> bytes:
     return b"".join(field(1, text) for text in texts)
 
 
+def varints(*values: int) -> bytes:
+    """Return the content of a packed repeated field of unsigned integers."""
+    return b"".join(_varint(value) for value in values)
+
+
 def fields(message: bytes) -> dict[int, int | bytes]:
     """Return the fields of a message by number, of a repeated one the last.
 

@@ -12,6 +12,7 @@ from time import perf_counter
 
 import grpc
 
+from rayserve_platform.bench.errors import BenchError
 from rayserve_platform.bench.samples import FROM_USAGE, Sample
 
 # Nothing of an answer is cut off, and a run shares no connection with the one before.
@@ -75,6 +76,22 @@ async def rpc_exchange(
                 return _failed("bad_answer", started_s)
 
         yield exchange
+
+
+async def one_message(call: RpcCall) -> bytes:
+    """Return what the first message of a call is answered with.
+
+    Raises:
+        BenchError: no answer, or an error's status.
+    """
+    async with grpc.aio.insecure_channel(call.target, options=_OPTIONS) as channel:
+        ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(call.method)
+        try:
+            return await ask(
+                call.bodies[0], metadata=tuple(call.metadata.items()), timeout=call.timeout_s
+            )
+        except grpc.aio.AioRpcError as failure:
+            raise BenchError(_kind(failure.code())) from failure
 
 
 def _answered(answer: bytes, read: Read | None, started_s: float) -> Sample:

@@ -31,8 +31,9 @@ class RunResult:
 
     `tokens_from` says whether token counts are the server's own (`usage`) or counted chunks.
     `texts_per_s` counts the texts that a model read, where that is what is measured; `ceiling` is
-    the load with which the model did the same work without a server. `client_cpu` is the share of
-    one core the load generator itself used (None when unknown).
+    the load with which the model did the same work without a server. `server_cpu_s` is the CPU time
+    of all the server's processes by request (in process: by text or row). `client_cpu` is the share
+    of one core the load generator itself used (None when unknown).
     """
 
     load: str
@@ -54,6 +55,7 @@ class RunResult:
     tpot_p50_s: float | None = None
     latency_p50_s: float | None = None
     latency_p99_s: float | None = None
+    server_cpu_s: float | None = None
 
 
 # The numeric fields of a run, in the order they are reported.
@@ -69,6 +71,7 @@ METRICS: tuple[str, ...] = (
     "tpot_p50_s",
     "latency_p50_s",
     "latency_p99_s",
+    "server_cpu_s",
     "client_cpu",
 )
 

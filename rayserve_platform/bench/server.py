@@ -18,6 +18,7 @@ from rayserve_platform.bench.ports import HOST
 from rayserve_platform.bench.processes import (
     ProcessMemory,
     adopt_orphans,
+    cpu_s_of,
     descendants,
     kill_all,
     memory_of,
@@ -91,6 +92,10 @@ class Server:
     def memory(self) -> tuple[ProcessMemory, ...]:
         """Return the memory of every process of the server."""
         return memory_of(descendants() - self._before)
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that the server's processes have used since each was started."""
+        return cpu_s_of(descendants() - self._before)
 
     def stop(self) -> None:
         """Ask the server to leave, then kill what is left of it, in whatever session that is."""

@@ -26,6 +26,7 @@ from rayserve_platform.bench.server import (
 )
 from rayserve_platform.bench.suite_plan import MODEL_NAME, SuitePlan
 from rayserve_platform.bench.tgis_part import drive_tgis
+from rayserve_platform.bench.v2_part import drive_graphs, drive_v2, make_graphs
 
 Drive = Callable[[SuitePlan, Peer, Server, Outcome, Say], None]
 
@@ -47,6 +48,8 @@ def run_suite(plan: SuitePlan, say: Say) -> list[Outcome]:
         for peer in plan.peers
     }
     with stopping_by_signal():
+        if plan.lacks_graphs:
+            make_graphs(plan, say)
         for one, peer, number in _rounds(plan):
             try:
                 _measure(one, peer, number, outcomes[peer.name], say)
@@ -59,12 +62,12 @@ def run_suite(plan: SuitePlan, say: Say) -> list[Outcome]:
 def _rounds(plan: SuitePlan) -> Iterator[tuple[SuitePlan, Peer, int]]:
     """Yield which server is measured next, in which round, and by which plan.
 
-    The servers of the Caikit part start in seconds: for them each run is a round, so that one's
-    runs lie between the others'.
+    The servers of the Caikit and the v2 part start in seconds: for them each run is a round, so
+    that one's runs lie between the others'.
     """
     quick = replace(plan, runs=1, rounds=plan.rounds * plan.runs)
     for one, is_quick in ((plan, False), (quick, True)):
-        peers = [peer for peer in plan.peers if (peer.part == "caikit") is is_quick]
+        peers = [peer for peer in plan.peers if (peer.part in ("caikit", "v2")) is is_quick]
         for number in range(1, one.rounds + 1):
             for peer in peers:
                 yield one, peer, number
@@ -93,6 +96,8 @@ def _driver(peer: Peer) -> Drive:
             return drive_model if peer.wire == "model" else drive_caikit
         case "tgis":
             return drive_tgis
+        case "v2":
+            return drive_graphs if peer.wire == "model" else drive_v2
 
 
 def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCommand:
@@ -104,7 +109,8 @@ def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCo
         "grpc_port": str(grpc_port),
         "metrics_port": str(free_port()),
         "out": str(plan.out),
-        "caikit": str(plan.caikit),
+        **{name: str(folder) for name, folder in plan.environments().items()},
+        "graphs": str(plan.graphs),
         "embedder": str(plan.embedder),
         "model": str(plan.model),
         "name": MODEL_NAME,
@@ -130,13 +136,18 @@ def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCo
 
 
 def _config(plan: SuitePlan, peer: Peer) -> Path | None:
-    """Return the config file of a peer that has one, without the settings to be taken out."""
-    if peer.config is None or not peer.without:
+    """Return the config file of a peer that has one, without the settings to be taken out.
+
+    One of the v2 part names the folder of the models that the bench makes.
+    """
+    if peer.config is None or not (peer.without or peer.part == "v2"):
         return plan.configs / peer.config if peer.config else None
     content = yaml.safe_load((plan.configs / peer.config).read_text())
     variables = content["controller_options"]["runtime_env"]["env_vars"]
     for name in peer.without:
         del variables[name]
+    if peer.part == "v2":
+        content["applications"][0]["args"]["models_dir"] = str(plan.graphs.resolve())
     changed = plan.out / f"{peer.name}.yaml"
     changed.write_text(yaml.safe_dump(content))
     return changed

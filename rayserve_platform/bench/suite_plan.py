@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rayserve_platform.bench.errors import BenchError
+from rayserve_platform.bench.inference import ANSWERS
 from rayserve_platform.bench.peer import ModelFlags, Part, Peer
 from rayserve_platform.bench.peers import PEERS
 from rayserve_platform.bench.prompts import BUILT_IN
@@ -20,16 +21,20 @@ class SuitePlan:
 
     `per_client` requests are sent by each of `concurrency` clients in a run of the LLM and the TGIS
     part, so a run has the same number of waves at every concurrency; `seconds` is the length of a
-    run of the overhead and the Caikit part. `embedder` is the directory of the Caikit part's model,
-    `caikit` the folder of the environment that Caikit runs in. `ready_s` is the deadline for a
-    server's start, up to its first answer.
+    run of the overhead, the Caikit and the v2 part. `embedder` is the directory of the Caikit
+    part's model, and of one of the v2 part's, which are made in `graphs`. `caikit`, `kserve` and
+    `mlserver` are the folders of the environments that those servers run in. `ready_s` is the
+    deadline for a server's start, up to its first answer.
     """
 
     peers: tuple[Peer, ...]
     out: Path
     model: Path | None = None
     embedder: Path | None = None
+    graphs: Path = Path(".bench/openvino-models")
     caikit: Path = Path(".bench/caikit")
+    kserve: Path = Path(".bench/kserve")
+    mlserver: Path = Path(".bench/mlserver")
     configs: Path = Path("configs/bench")
     runs: int = 3
     rounds: int = 1
@@ -61,16 +66,18 @@ class SuitePlan:
         """Refuse what would fail only after minutes.
 
         Raises:
-            BenchError: a model directory, Caikit's environment or a config file is missing.
+            BenchError: a model directory, a server's environment or a config file is missing.
         """
         if self.need("model"):
             _check_model("--model", self.model, "the LLM servers need a Hugging Face model")
-        if self.need("embedder"):
-            _check_model("--embedder", self.embedder, "the Caikit part needs an embedding model")
-        if self.need("caikit") and not (self.caikit / "bin/python").exists():
-            raise BenchError(
-                f"no environment of Caikit's in {self.caikit}; build it with: make caikit-peer"
-            )
+        if self.need("embedder") or self.lacks_graphs:
+            need = "the Caikit and the v2 part need an embedding model"
+            _check_model("--embedder", self.embedder, need)
+        for name, folder in self.environments().items():
+            if self.need(name) and not (folder / "bin/python").exists():
+                raise BenchError(
+                    f"no environment of {name}'s in {folder}; build it with: make {name}-peer"
+                )
         missing = [
             str(self.configs / peer.config)
             for peer in self.peers
@@ -81,6 +88,16 @@ class SuitePlan:
                 f"config files not found: {', '.join(missing)}; run from the repository's root, "
                 "or give their folder with --configs"
             )
+
+    def environments(self) -> dict[str, Path]:
+        """Return the folder of each environment by the placeholder that it has in commands."""
+        return {"caikit": self.caikit, "kserve": self.kserve, "mlserver": self.mlserver}
+
+    @property
+    def lacks_graphs(self) -> bool:
+        """Whether the models of the v2 part are still to be made."""
+        needed = any(peer.part == "v2" for peer in self.peers)
+        return needed and not (self.graphs / ANSWERS).is_file()
 
     def need(self, placeholder: str) -> bool:
         """Whether the command of any server has the placeholder of that name."""
@@ -97,7 +114,7 @@ def _check_model(option: str, folder: Path | None, need: str) -> None:
 def part_named(name: str) -> Part | None:
     """Return the part of that name, None for `all`."""
     match name:
-        case "llm" | "overhead" | "caikit" | "tgis":
+        case "llm" | "overhead" | "caikit" | "tgis" | "v2":
             return name
         case _:
             return None

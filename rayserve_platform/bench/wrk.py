@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -88,8 +87,14 @@ def _errors(text: str) -> dict[str, int]:
 
 
 def _script(call: Call) -> str:
-    """Return the Lua script that sets method, body and headers; JSON strings are Lua's too."""
+    """Return the Lua script that sets method, body and headers."""
     headers = {"Content-Type": "application/json", **call.headers}
-    lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(call.bodies[0].decode())}"]
-    lines += [f"wrk.headers[{json.dumps(k)}] = {json.dumps(v)}" for k, v in headers.items()]
+    lines = ['wrk.method = "POST"', f"wrk.body = {_lua(call.bodies[0])}"]
+    lines += [f"wrk.headers[{_lua(k.encode())}] = {_lua(v.encode())}" for k, v in headers.items()]
     return "\n".join(lines) + "\n"
+
+
+def _lua(content: bytes) -> str:
+    """Return the Lua string of those bytes; by number what is not plainly itself in one."""
+    plain = set(range(0x20, 0x7F)) - set(b'"\\')
+    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03d}" for byte in content) + '"'

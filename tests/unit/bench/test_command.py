@@ -110,6 +110,13 @@ def test_suite_lists_the_servers_of_the_tgis_part():
     ]  # fmt: skip
 
 
+def test_suite_lists_the_servers_of_the_v2_part():
+    done = run("suite", "--list", "--part", "v2")
+    assert [line.split()[0] for line in done.output.splitlines()] == [
+        "kserve", "mlserver", "ours-v2", "openvino",
+    ]  # fmt: skip
+
+
 def test_suite_says_how_to_build_what_the_caikit_part_needs(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     done = run("suite", "--only", "caikit", "--embedder", str(tmp_path),

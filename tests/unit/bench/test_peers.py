@@ -1,8 +1,11 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from rayserve_platform import bench
 from rayserve_platform.bench.bare_peer import EVENTS, Work, asgi_app
 from rayserve_platform.bench.cluster import cluster_environment
 from rayserve_platform.bench.peer import ModelFlags
@@ -19,6 +22,9 @@ VALUES = {
     "out": "results",
     "embedder": "/e",
     "caikit": "env",
+    "graphs": "graphs",
+    "kserve": "kserve-env",
+    "mlserver": "mlserver-env",
     "scripts": "/here",
 }
 BY_NAME = {peer.name: peer for peer in PEERS}
@@ -51,6 +57,19 @@ def test_caikit_runs_in_its_own_environment_and_finds_nothing_of_ours():
     assert argv[:3] == ["env/bin/python", "-I", "/here/caikit_peer.py"]
     assert argv[argv.index("--models") + 1] == "env-models"
     assert argv[argv.index("--config") + 1] == "results/caikit.yml"
+
+
+@pytest.mark.parametrize("name", ["kserve", "mlserver"])
+def test_servers_of_kserve_v2_run_in_their_own_environments_on_the_same_models(name: str):
+    argv = BY_NAME[name].argv(VALUES, ModelFlags())
+    assert argv == [
+        f"{name}-env/bin/python", "-I", f"/here/{name}_peer.py", "--models", "graphs",
+        "--http-port", "81", "--grpc-port", "82", "--metrics-port", "83",
+    ]  # fmt: skip
+    script = Path(bench.__file__).parent / f"{name}_peer.py"
+    shown = [sys.executable, "-I", str(script), "--help"]
+    done = subprocess.run(shown, capture_output=True, text=True, check=True, timeout=60)
+    assert all(option in done.stdout for option in argv[3::2])
 
 
 def test_every_peer_is_compared_with_a_peer_of_its_part():

@@ -1,4 +1,5 @@
 import json
+import re
 import stat
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 
 from rayserve_platform.bench.calls import Call
 from rayserve_platform.bench.errors import BenchError
-from rayserve_platform.bench.wrk import read_report, run_wrk
+from rayserve_platform.bench.wrk import _lua, read_report, run_wrk
 
 # Printed by wrk 4.1.0 (--latency); the last two lines of the first part appear on errors only.
 REPORT = """\
@@ -69,8 +70,19 @@ def test_wrk_is_run_with_a_script_that_posts_the_body(tmp_path: Path):
     assert "--latency -t1 -c16 -d2s --timeout=7s -s " in text
     assert text.splitlines()[0].endswith("http://127.0.0.1:1/raw")
     assert 'wrk.method = "POST"' in text
-    assert f"wrk.body = {json.dumps(body.decode())}" in text
+    escaped = body.decode().replace("\\", "\\092").replace('"', "\\034")
+    assert f'wrk.body = "{escaped}"' in text
     assert 'wrk.headers["X-A"] = "b"' in text
+
+
+def test_binary_bodies_are_written_as_lua_reads_them():
+    text = _lua(bytes(range(256)))
+    assert text.isascii()
+    assert text.isprintable()
+    # Lua 5.1, 2.1: a backslash and three digits stand for the byte of that number.
+    read = re.sub(r"\\(\d{3})", lambda found: chr(int(found[1])), text[1:-1])
+    assert read.encode("latin-1") == bytes(range(256))
+    assert '"' not in re.sub(r"\\\d{3}", "", text[1:-1])
 
 
 def test_failing_wrk_is_a_clear_error(tmp_path: Path):
