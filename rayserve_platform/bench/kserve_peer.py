@@ -10,6 +10,7 @@ for uvicorn's log, so they are changed where it hands them to its servers; nothi
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ def main() -> None:
         grpc_port=arguments.grpc_port,
         enable_latency_logging=False,
     )
+    # Which it has just configured: a line or two for each request.
+    for name in ("kserve", "kserve.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     server.start(
         [model(folder) for folder in sorted(arguments.models.iterdir()) if folder.is_dir()]
     )
@@ -59,6 +63,10 @@ def model_class() -> Any:
                 InferOutput(name=port.any_name, shape=list(data.shape), datatype="FP32", data=data)
                 for port, data in found.items()
             ]
+            if payload.use_binary_outputs:
+                # Its REST encodes arrays by itself, its gRPC takes none.
+                for output in outputs:
+                    output.set_data_from_numpy(output.data, binary_data=True)
             return InferResponse(
                 response_id=payload.id or generate_uuid(),
                 model_name=self.name,
@@ -74,18 +82,19 @@ def bind_loopback() -> None:
     import grpc
     import uvicorn
 
-    configure, make_server = uvicorn.Config.__init__, grpc.aio.server
+    config: Any = uvicorn.Config
+    configure, make_server = config.__init__, grpc.aio.server
 
     def configure_here(self: Any, app: Any, **options: Any) -> None:
         configure(self, app, **{**options, "host": HOST, "access_log": False})
 
     def make_server_here(*arguments: Any, **options: Any) -> Any:
-        server = make_server(*arguments, **options)
+        server: Any = make_server(*arguments, **options)
         add_port = server.add_insecure_port
         server.add_insecure_port = lambda address: add_port(f"{HOST}:{address.rsplit(':', 1)[1]}")
         return server
 
-    uvicorn.Config.__init__ = configure_here
+    config.__init__ = configure_here
     grpc.aio.server = make_server_here
 
 

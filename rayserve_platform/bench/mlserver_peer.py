@@ -20,20 +20,26 @@ HOST = "127.0.0.1"
 def main() -> None:
     """Serve the models until SIGTERM or SIGINT."""
     arguments = _arguments()
-    from mlserver import MLServer, ModelSettings, Settings
-    from mlserver.settings import ModelParameters
+    from mlserver.utils import install_uvloop_event_loop
 
     # MLServer imports a model's class by its name.
     sys.path.append(str(Path(__file__).parent))
-    server = MLServer(
-        Settings(
-            host=HOST,
-            http_port=arguments.http_port,
-            grpc_port=arguments.grpc_port,
-            metrics_port=arguments.metrics_port,
-            parallel_workers=0,
-            debug=False,
-        )
+    # As its own command does.
+    install_uvloop_event_loop()
+    asyncio.run(_serve(arguments))
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    from mlserver import MLServer, ModelSettings, Settings
+    from mlserver.settings import ModelParameters
+
+    settings = Settings(
+        host=HOST,
+        http_port=arguments.http_port,
+        grpc_port=arguments.grpc_port,
+        metrics_port=arguments.metrics_port,
+        parallel_workers=0,
+        debug=False,
     )
     models = [
         ModelSettings(
@@ -44,7 +50,7 @@ def main() -> None:
         for folder in sorted(arguments.models.iterdir())
         if folder.is_dir()
     ]
-    asyncio.run(server.start(models))
+    await MLServer(settings).start(models)
 
 
 def _arguments() -> argparse.Namespace:
