@@ -8,6 +8,8 @@ REPOSITORY = "/v2/repository/models/"
 TFS_MODELS = "/v1/models/"
 VERSIONS = "/versions/"
 PREDICT = ":predict"
+DEFAULT = "0"
+"""The version by which TensorFlow Serving's clients, `ovmsclient` among them, ask for any."""
 
 VERBS = {
     "infer": "POST",
@@ -77,4 +79,5 @@ def _versioned(prefix: str, rest: str, verb: str, method: str, tail: str = "") -
     if not model:
         return None
     template = f"{prefix}{{model}}{'/versions/{version}' if found else ''}{tail}"
-    return Target(verb, method, template, model, version if found else None)
+    named = bool(found) and not (prefix == TFS_MODELS and version == DEFAULT)
+    return Target(verb, method, template, model, version if named else None)

@@ -1,4 +1,4 @@
-"""Clients that know nothing of us, each in its own process: tritonclient, KServe's own package."""
+"""Clients that know nothing of us, each in its own process: tritonclient, KServe's, OVMS's own."""
 
 import json
 import sys
@@ -125,3 +125,21 @@ async def test_kserves_own_clients(running, ask):
     assert (rpc["raw"], rpc["typed"]) == (answer, answer)
     assert rpc["unknown model"][0] == "NOT_FOUND"
     assert rpc["unknown model"][1].startswith(UNKNOWN)
+
+
+async def test_ovmsclient(running, ask):
+    got = await ask("ovms.py", running.url.removeprefix("http://"))
+    assert (got["out_x"], got["out_w"]) == (X, W)
+    assert got["status"] == {"1": {"state": "AVAILABLE", "error_code": 0, "error_message": ""}}
+    assert got["metadata"] == {
+        "model_version": 1,
+        "inputs": {
+            "x": {"dtype": "DT_FLOAT", "shape": [-1, 2]},
+            "w": {"dtype": "DT_STRING", "shape": [-1]},
+        },
+        "outputs": {
+            "out_x": {"dtype": "DT_FLOAT", "shape": [-1, 2]},
+            "out_w": {"dtype": "DT_STRING", "shape": [-1]},
+        },
+    }
+    assert UNKNOWN in got["unknown model"]

@@ -45,7 +45,7 @@ def split(body: bytes, headers: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 async def test_rest_requests_are_answered_as_triton_answers_them(serve, different):
     running = await serve(*models())
-    wrong = []
+    wrong: list[Any] = []
     for case in recorded("http"):
         name, asked, theirs = case["name"], case["request"], case["answer"]
         found = await running.http.request(
@@ -107,7 +107,7 @@ async def call(channel: Any, rpc: str, request: bytes) -> tuple[str, bytes]:
 
 async def test_grpc_requests_are_answered_as_triton_answers_them(serve, different):
     running = await serve(*models())
-    wrong = []
+    wrong: list[Any] = []
     for case in recorded("grpc"):
         if case["rpc"] == "ModelStreamInfer":
             continue

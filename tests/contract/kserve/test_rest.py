@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from tests.conftest import fake_runtime
 from tests.contract.kserve.recordings import model
 
 INFER = "/v2/models/affine/infer"
-BODY = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
+BODY: dict[str, Any] = {
+    "inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]
+}
 OCTETS = {"content-type": "application/octet-stream"}
 
 
@@ -139,7 +142,7 @@ async def test_a_small_body_that_unpacks_to_a_large_one_is_refused(serve):
 async def test_bf16_travels_as_numbers_and_as_bits(serve):
     running = await serve(model("halves", x=("BF16", (-1,))))
     tensor = {"name": "x", "shape": [2], "datatype": "BF16", "data": [1.5, -2]}
-    asked = {"inputs": [tensor], "outputs": [{"name": "out_x"}]}
+    asked: dict[str, Any] = {"inputs": [tensor], "outputs": [{"name": "out_x"}]}
     found = await running.http.post("/v2/models/halves/infer", json=asked)
     assert found.json()["outputs"][0]["data"] == [1.5, -2]
     asked["outputs"][0]["parameters"] = {"binary_data": True}
@@ -177,7 +180,7 @@ async def test_encoded_images_become_the_models_pixels(serve):
     file = io.BytesIO()
     Image.new("RGB", (4, 4), (200, 30, 10)).save(file, "PNG")
     raw = packed(file.getvalue())
-    tensor = {"name": "x", "shape": [1], "datatype": "BYTES"}
+    tensor: dict[str, Any] = {"name": "x", "shape": [1], "datatype": "BYTES"}
     tensor["parameters"] = {"binary_data_size": len(raw)}
     text = json.dumps({"inputs": [tensor]}).encode()
     headers = {"inference-header-content-length": str(len(text)), **OCTETS}

@@ -117,7 +117,7 @@ def streamed(client: Any) -> dict[str, Any]:
     )
     tensors, _ = answered.get(timeout=WAIT_S)
     _, error = answered.get(timeout=WAIT_S)
-    parts = []
+    parts: list[dict[str, Any]] = []
     while not parts or not parts[-1]["final"]:
         result, failed = answered.get(timeout=WAIT_S)
         assert failed is None, failed
@@ -132,7 +132,7 @@ async def asynchronous(address: str) -> dict[str, Any]:
 
     async with triton_aio.InferenceServerClient(address) as client:
         answers = await asyncio.gather(*(client.infer("two", inputs()) for _ in range(3)))
-        parts = []
+        parts: list[dict[str, Any]] = []
         async for result, error in client.stream_infer(requests()):
             assert error is None, error
             parts.append(part(result))

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayserve_platform.core.errors import Code, PlatformError
@@ -25,6 +25,8 @@ SPECS = {
     )
 }
 VERSION = ModelVersion(version="1", inputs=tuple(SPECS.values()))
+
+brief = settings(max_examples=50, deadline=None)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**65), 2**65) | st.floats() | st.text(max_size=5),
@@ -82,6 +84,7 @@ def rest_request(text: bytes, rest: bytes) -> tuple[Tensor, ...]:
     return decoded(lambda: translate.to_infer(read(text), memoryview(rest), CARD, None, SPECS.get))
 
 
+@brief
 @given(documents(), st.binary(max_size=80))
 def test_nearly_right_json_requests(document, rest):
     try:
@@ -93,11 +96,13 @@ def test_nearly_right_json_requests(document, rest):
         assert tensor.data.size * tensor.data.dtype.itemsize <= max(size, len(text)) * 8
 
 
+@brief
 @given(json_values.map(lambda value: repr(value).encode()) | st.binary())
 def test_any_body_at_all(text):
     rest_request(text, b"")
 
 
+@brief
 @given(st.lists(st.binary(max_size=9)), st.binary(max_size=5))
 def test_packed_elements_and_what_is_left_over(items, rest):
     packed = b"".join(struct.pack("<I", len(item)) + item for item in items) + rest
@@ -115,6 +120,7 @@ def test_packed_elements_and_what_is_left_over(items, rest):
     assert bool(found) == (not rest)
 
 
+@brief
 @given(st.binary(max_size=100))
 def test_raw_bodies(body):
     for spec in SPECS.values():
@@ -147,11 +153,13 @@ def protobufs(draw: Any) -> ModelInferRequest:
     return request
 
 
+@brief
 @given(protobufs())
 def test_nearly_right_protobuf_requests(request):
     decoded(lambda: messages.to_infer(request, CARD, None, SPECS.get))
 
 
+@brief
 @given(st.binary())
 def test_any_protobuf_that_can_be_read(wire):
     try:
@@ -161,6 +169,7 @@ def test_any_protobuf_that_can_be_read(wire):
     decoded(lambda: messages.to_infer(request, CARD, None, SPECS.get))
 
 
+@brief
 @given(
     st.dictionaries(
         st.sampled_from(["instances", "inputs", "signature_name"]),

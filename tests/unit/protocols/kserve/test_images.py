@@ -31,7 +31,7 @@ def refusal(*args) -> str:
 
 def test_pictures_become_bgr_of_the_models_size():
     found = decode(spec(-1, 3, 4, 3), [picture(), picture((8, 6))])
-    assert (found.shape, found.dtype) == ((2, 3, 4, 3), np.float32)
+    assert (found.shape, found.dtype) == ((2, 3, 4, 3), np.dtype(np.float32))
     assert np.unique(found.reshape(-1, 3), axis=0).tolist() == [[10, 30, 200]]
 
 
@@ -41,7 +41,7 @@ def test_pictures_become_bgr_of_the_models_size():
 )
 def test_each_number_of_channels_is_read(channels, mode, colour, pixel):
     found = decode(spec(1, 3, 4, channels, datatype="UINT8"), [picture(mode=mode, colour=colour)])
-    assert (found.shape, found.dtype) == ((1, 3, 4, channels), np.uint8)
+    assert (found.shape, found.dtype) == ((1, 3, 4, channels), np.dtype(np.uint8))
     assert pixel is None or found[0, 0, 0].tolist() == pixel
 
 

@@ -1,11 +1,13 @@
 """Arrays from JSON values and raw bytes, and back, for every datatype."""
 
 import struct
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayserve_platform.core.errors import Code, PlatformError
@@ -20,12 +22,14 @@ from rayserve_platform.protocols.kserve.tensors import (
     to_values,
 )
 
+brief = settings(max_examples=50, deadline=None)
+
 LIMITS = {
     name: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
     for name, dtype in DTYPES.items()
     if "INT" in name
 }
-VALUES = {
+VALUES: dict[str, list[Any]] = {
     "BOOL": [True, False, True, True],
     "FP16": [0.0, -1.5, 65504.0, 2.0**-24],
     "BF16": [0.0, -1.5, 3.0, 2.0**100],
@@ -92,17 +96,17 @@ def test_an_output_that_is_not_contiguous_is_written_in_row_major_order():
     assert bytes(to_bytes(tensor)) == np.array([0, 3, 1, 4, 2, 5], np.int32).tobytes()
 
 
+@brief
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
-def test_bf16_is_rounded_as_torch_rounds_it(values):
-    import torch
-
-    want = torch.tensor(values, dtype=torch.float32).to(torch.bfloat16)
+def test_bf16_is_rounded_as_ml_dtypes_rounds_it(values):
+    with np.errstate(over="ignore"):
+        want = np.array(values, np.float32).astype(ml_dtypes.bfloat16)
     try:
         found = from_values("x", "BF16", (len(values),), values)
     except PlatformError:
-        assert not torch.isfinite(want).all()
+        assert not np.isfinite(want.astype(np.float32)).all()
         return
-    np.testing.assert_array_equal(found, want.view(torch.uint16).numpy())
+    np.testing.assert_array_equal(found, want.view(np.uint16))
 
 
 @pytest.mark.parametrize("datatype", LIMITS)
@@ -112,13 +116,9 @@ def test_whole_numbers_out_of_range_or_with_a_fraction_are_refused(datatype):
         # As JSON gives it: what is longer than 64 bits is a float there.
         (sent,) = orjson.loads(b"[%d]" % value)
         assert datatype in refusal(from_values, "x", datatype, (1,), [sent])
-    for value in (1.5, 1.0, True, "1", None, {}, [[1], 2]):
-        assert "whole numbers" in refusal(
-            from_values, "x", datatype, (2,), [1, value]
-        ) or value == [
-            [1],
-            2,
-        ]
+    others: list[Any] = [1.5, 1.0, True, "1", None, {}, [1], [[1], 2]]
+    for wrong in others:
+        assert "whole numbers" in refusal(from_values, "x", datatype, (2,), [1, wrong])
 
 
 @pytest.mark.parametrize(("datatype", "value"), [("FP16", 65520), ("FP32", 1e39), ("BF16", 3.4e38)])
@@ -196,6 +196,7 @@ def test_elements_of_bytes_that_do_not_fit_are_refused(count, data, message):
     assert refusal(from_bytes, "x", "BYTES", (count,), data) == f"Input 'x': {message}"
 
 
+@brief
 @given(st.lists(st.binary()))
 def test_any_bytes_can_be_elements(items):
     found = from_bytes("x", "BYTES", (len(items),), pack(items))
