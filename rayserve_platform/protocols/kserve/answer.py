@@ -1,16 +1,16 @@
-"""What both transports do with an inference: find the model, ask it, stream it."""
+"""What both transports do with an inference: find the model, stream what it writes."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 from rayserve_platform.core.catalog import Catalog, Served
 from rayserve_platform.core.errors import PlatformError
 from rayserve_platform.core.messages import Chunk, Generate, Task
-from rayserve_platform.core.tensors import Infer, Inference, TensorSpec
+from rayserve_platform.core.tensors import Inference, TensorSpec
 from rayserve_platform.edge.observe import Record
 from rayserve_platform.protocols.kserve import texts
 
@@ -65,11 +65,6 @@ def spec_of(found: Found) -> Callable[[str], TensorSpec | None]:
     except PlatformError:
         specs = ()
     return lambda name: next((spec for spec in specs if spec.name == name), None)
-
-
-async def infer(found: Found, request: Infer, request_id: str) -> Inference:
-    """Ask the model."""
-    return await texts.infer(found.served, replace(request, request_id=request_id))
 
 
 async def parts(found: Found, asked: Generate) -> AsyncGenerator[Sequence[Chunk], None]:

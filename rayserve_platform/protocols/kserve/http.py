@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,7 +18,6 @@ from rayserve_platform.protocols.kserve import bodies, generation, metadata, sch
 from rayserve_platform.protocols.kserve.answer import (
     Found,
     find,
-    infer,
     parts,
     size_of,
     sized,
@@ -26,7 +26,7 @@ from rayserve_platform.protocols.kserve.answer import (
 from rayserve_platform.protocols.kserve.images import are_images
 from rayserve_platform.protocols.kserve.paths import Target, parse
 from rayserve_platform.protocols.kserve.tensors import invalid, shown
-from rayserve_platform.protocols.kserve.texts import version_of
+from rayserve_platform.protocols.kserve.texts import infer, version_of
 from rayserve_platform.protocols.kserve.translate import (
     HEADER_LENGTH,
     JSON,
@@ -151,8 +151,8 @@ class KServeHttp:
             return await self._infer_raw(exchange, target, body)
         asked = await sized(length, schema.read, body[:length])
         found = await self._find(exchange, target)
-        request = await _decoded(asked, body, length, found)
-        inference = await infer(found, request, exchange.request_id)
+        request = await _decoded(asked, body, length, found, exchange.request_id)
+        inference = await infer(found.served, request)
         headers, answer = await sized(
             size_of(inference),
             render,
@@ -168,8 +168,9 @@ class KServeHttp:
         """Answer a body that is nothing but data in the same way: with nothing but binary data."""
         found = await self._find(exchange, target)
         version = version_of(found.served.card, target.version)
-        request = await asyncio.to_thread(raw_infer, body, found.served.card, version)
-        inference = await infer(found, request, exchange.request_id)
+        card, request_id = found.served.card, exchange.request_id
+        request = await asyncio.to_thread(raw_infer, body, card, version, request_id=request_id)
+        inference = await infer(found.served, request)
         headers, answer = await sized(
             size_of(inference),
             render,
@@ -190,7 +191,8 @@ class KServeHttp:
         await exchange.json(200, content)
 
     async def _asked(self, exchange: Exchange, target: Target, *, stream: bool) -> Any:
-        document = schema.load(await _body(exchange))
+        body = await _body(exchange)
+        document = await sized(len(body), schema.load, body)
         text, parameters = generation.read(document, stream=stream)
         echo = schema.read_id(document)
         found = await self._find(exchange, target)
@@ -238,8 +240,9 @@ class KServeHttp:
 
     async def _load(self, exchange: Exchange, target: Target) -> None:
         body = await _body(exchange)
-        given = schema.load(body).get("parameters") if body else None
-        await self._repository.load(target.model, metadata.with_files(given))
+        given = (await sized(len(body), schema.load, body)).get("parameters") if body else None
+        parameters = await sized(len(body), metadata.with_files, given)
+        await self._repository.load(target.model, parameters)
         await exchange.bytes(200, b"", JSON)
 
     async def _unload(self, exchange: Exchange, target: Target) -> None:
@@ -269,15 +272,18 @@ def _header_length(declared: bytes, size: int) -> int:
     return int(declared)
 
 
-async def _decoded(asked: schema.Body, body: memoryview, length: int, found: Found) -> Infer:
+async def _decoded(
+    asked: schema.Body, body: memoryview, length: int, found: Found, request_id: str
+) -> Infer:
     """Decode the inputs, of which `body` has JSON up to `length`; pictures in a thread."""
     card, rest = found.served.card, body[length:]
+    call = partial(to_infer, asked, rest, card, found.version, request_id=request_id)
     for given in asked.inputs:
         if given.datatype == "BYTES":
             specs = spec_of(found)
             if are_images("BYTES", len(given.shape), specs(given.name)):
-                return await asyncio.to_thread(to_infer, asked, rest, card, found.version, specs)
-    return await sized(len(body), to_infer, asked, rest, card, found.version)
+                return await asyncio.to_thread(call, spec=specs)
+    return await sized(len(body), call)
 
 
 async def _send(exchange: Exchange, headers: Headers, body: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 from rayserve_platform.core.messages import ModelCard
@@ -10,6 +11,7 @@ from rayserve_platform.pb.kserve_inference_pb2 import InferTensorContents, Model
 from rayserve_platform.protocols.kserve import images
 from rayserve_platform.protocols.kserve.schema import refuse_unsupported
 from rayserve_platform.protocols.kserve.tensors import (
+    MAX_RANK,
     check_shape,
     check_type,
     from_bytes,
@@ -47,6 +49,7 @@ def to_infer(
     spec: Callable[[str], TensorSpec | None] = lambda _: None,
     *,
     max_bytes: int = sys.maxsize,
+    request_id: str = "",
 ) -> Infer:
     """Turn a ModelInferRequest into the vocabulary's.
 
@@ -81,6 +84,7 @@ def to_infer(
         version=version,
         outputs=tuple(dict.fromkeys(output.name for output in request.outputs)),
         parameters=_parameters(request),
+        request_id=request_id,
     )
 
 
@@ -164,6 +168,18 @@ def put(parameter: Any, *, value: Value) -> None:
     """Set an InferParameter."""
     kinds = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
     setattr(parameter, kinds[type(value)], value)
+
+
+def size_of(request: Any) -> int:
+    """Return about how many bytes or values a request has, or says it has where they are raw.
+
+    Raw data isn't looked at: taking it out of the message is a copy. No more of a shape is read
+    than it may have: the product of a million sizes would take minutes.
+    """
+    if not request.raw_input_contents:
+        size: int = request.ByteSize()
+        return size
+    return sum(prod(given.shape[:MAX_RANK]) for given in request.inputs)
 
 
 def is_typed(request: Any) -> bool:

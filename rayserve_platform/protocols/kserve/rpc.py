@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from math import prod
+from functools import partial
 from typing import Any
 
 import grpc
@@ -15,11 +15,10 @@ from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.tensors import Infer, Inference
 from rayserve_platform.edge.rpc import STATUS, Call, Stream, Unary
 from rayserve_platform.pb import kserve_inference_pb2 as pb
-from rayserve_platform.protocols.kserve import metadata
+from rayserve_platform.protocols.kserve import messages, metadata
 from rayserve_platform.protocols.kserve.answer import (
     Found,
     find,
-    infer,
     parts,
     size_of,
     sized,
@@ -28,7 +27,7 @@ from rayserve_platform.protocols.kserve.answer import (
 from rayserve_platform.protocols.kserve.generation import finish
 from rayserve_platform.protocols.kserve.images import are_images
 from rayserve_platform.protocols.kserve.messages import is_typed, put, render, to_infer, values
-from rayserve_platform.protocols.kserve.texts import text_request, text_tensor
+from rayserve_platform.protocols.kserve.texts import infer, text_request, text_tensor
 
 log = logging.getLogger("rayserve.edge")
 
@@ -108,7 +107,8 @@ class KServeRpc:
         return await self._answer(call, found, call.request)
 
     async def _answer(self, call: Call, found: Found, request: Any) -> Any:
-        inference = await infer(found, await self._decoded(found, request), call.request_id)
+        asked = await self._decoded(found, request, call.request_id)
+        inference = await infer(found.served, asked)
         return await sized(
             size_of(inference),
             render,
@@ -118,19 +118,18 @@ class KServeRpc:
             raw=not is_typed(request),
         )
 
-    async def _decoded(self, found: Found, request: Any) -> Infer:
+    async def _decoded(self, found: Found, request: Any, request_id: str) -> Infer:
         """Decode the inputs; pictures, which take a while, in a thread."""
-        card, version, limit = found.served.card, found.version, self._max_bytes
-        claimed = 0
+        card, limit = found.served.card, self._max_bytes
+        call = partial(
+            to_infer, request, card, found.version, max_bytes=limit, request_id=request_id
+        )
         for given in request.inputs:
-            claimed += prod(given.shape)
             if given.datatype == "BYTES":
                 specs = spec_of(found)
                 if are_images("BYTES", len(given.shape), specs(given.name)):
-                    return await asyncio.to_thread(
-                        to_infer, request, card, version, specs, max_bytes=limit
-                    )
-        return await sized(claimed, to_infer, request, card, version, max_bytes=limit)
+                    return await asyncio.to_thread(call, spec=specs)
+        return await sized(messages.size_of(request), call)
 
     async def _stream(self, call: Call) -> AsyncGenerator[Any, None]:
         """Answer requests in their order; an error is told in its answer, and the next one read."""
@@ -158,8 +157,8 @@ class KServeRpc:
             put(answer.parameters[FINAL], value=True)
             yield answer
             return
-        asked = await self._decoded(found, request)
-        version, generate = text_request(found.served, replace(asked, request_id=call.request_id))
+        asked = await self._decoded(found, request, call.request_id)
+        version, generate = text_request(found.served, asked)
         async with aclosing(parts(found, replace(generate, stream=True))) as chunks:
             async for listed in chunks:
                 text = "".join(chunk.text for chunk in listed)

@@ -6,6 +6,7 @@ example; `inputs` is the column format, whole tensors. Bytes come as `{"b64": â€
 
 import asyncio
 import base64
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,10 @@ from rayserve_platform.core.tensors import (
 )
 from rayserve_platform.edge.http import Exchange
 from rayserve_platform.protocols.kserve import bodies, images, schema
-from rayserve_platform.protocols.kserve.answer import find, infer
+from rayserve_platform.protocols.kserve.answer import find, size_of, sized
 from rayserve_platform.protocols.kserve.paths import Target
 from rayserve_platform.protocols.kserve.tensors import from_values, invalid, objects, shown
-from rayserve_platform.protocols.kserve.texts import version_of, versions_of
+from rayserve_platform.protocols.kserve.texts import infer, version_of, versions_of
 
 DTYPES = {
     "BOOL": "DT_BOOL",
@@ -94,21 +95,25 @@ class Tfs:
 
     async def predict(self, exchange: Exchange, target: Target) -> None:
         """Run the model."""
-        document = schema.load(await bodies.read(exchange))
+        body = await bodies.read(exchange)
+        document = await sized(len(body), schema.load, body)
         found = await find(self._catalog, exchange.record, target.model, target.version)
         card = found.served.card
         version = version_of(card, target.version)
+        call = partial(to_infer, document, card, version, request_id=exchange.request_id)
         if any(spec.datatype != "BYTES" and len(spec.shape) == 4 for spec in version.inputs):
-            request = await asyncio.to_thread(to_infer, document, card, version)
+            request = await asyncio.to_thread(call)
         else:
-            request = to_infer(document, card, version)
-        inference = await infer(found, request, exchange.request_id)
-        content = render(inference, by_row="instances" in document)
-        option = orjson.OPT_SERIALIZE_NUMPY
-        await exchange.bytes(200, orjson.dumps(content, option=option), b"application/json")
+            request = await sized(len(body), call)
+        inference = await infer(found.served, request)
+        size = size_of(inference)
+        answer = await sized(size, written, inference, by_row="instances" in document)
+        await exchange.bytes(200, answer, b"application/json")
 
 
-def to_infer(document: dict[str, Any], card: ModelCard, version: ModelVersion) -> Infer:
+def to_infer(
+    document: dict[str, Any], card: ModelCard, version: ModelVersion, *, request_id: str = ""
+) -> Infer:
     """Turn a body of `predict` into the vocabulary's request."""
     signature = document.get("signature_name", "")
     if signature not in ("", SIGNATURE):
@@ -124,7 +129,7 @@ def to_infer(document: dict[str, Any], card: ModelCard, version: ModelVersion) -
         if name not in specs:
             raise invalid(f"Unknown input '{shown(name)}'; expected {', '.join(specs)}.")
     tensors = tuple(_tensor(specs[name], value) for name, value in columns.items())
-    return Infer(model=card.id, inputs=tensors, version=version.version)
+    return Infer(model=card.id, inputs=tensors, version=version.version, request_id=request_id)
 
 
 def _columns(instances: Any, specs: dict[str, TensorSpec]) -> dict[str, Any]:
@@ -187,6 +192,11 @@ def _decoded(spec: TensorSpec, item: Any) -> bytes:
     except ValueError:
         pass
     raise invalid(f"Input '{spec.name}': expected valid base64 as {{\"{B64}\": â€¦}}.")
+
+
+def written(inference: Inference, *, by_row: bool) -> bytes:
+    """Write an answer as JSON; see `render`."""
+    return orjson.dumps(render(inference, by_row=by_row), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def render(inference: Inference, *, by_row: bool) -> dict[str, Any]:

@@ -41,6 +41,8 @@ def to_infer(
     card: ModelCard,
     version: str | None,
     spec: Spec = lambda _: None,
+    *,
+    request_id: str = "",
 ) -> Infer:
     """Turn a request and the bytes behind its JSON into the vocabulary's.
 
@@ -70,6 +72,7 @@ def to_infer(
         version=version,
         outputs=tuple(body.outputs),
         parameters=body.parameters,
+        request_id=request_id,
     )
 
 
@@ -98,7 +101,9 @@ def _files(given: Given, raw: memoryview | None) -> list[bytes]:
     )
 
 
-def raw_infer(body: Buffer, card: ModelCard, version: ModelVersion) -> Infer:
+def raw_infer(
+    body: Buffer, card: ModelCard, version: ModelVersion, *, request_id: str = ""
+) -> Infer:
     """Turn a body that is nothing but the data of the model's only input.
 
     Source: binary tensor data extension, "raw binary request": the header's length is 0, and what
@@ -121,7 +126,7 @@ def raw_infer(body: Buffer, card: ModelCard, version: ModelVersion) -> Infer:
     else:
         data = from_bytes(spec.name, spec.datatype, _implied(spec, len(body)), body)
     tensor = Tensor(name=spec.name, datatype=spec.datatype, data=data)
-    return Infer(model=card.id, inputs=(tensor,), version=version.version)
+    return Infer(model=card.id, inputs=(tensor,), version=version.version, request_id=request_id)
 
 
 def _implied(spec: TensorSpec, size_bytes: int) -> tuple[int, ...]:

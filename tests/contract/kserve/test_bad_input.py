@@ -56,6 +56,18 @@ async def test_a_wrong_tensor_is_refused_by_field_expectation_and_value(running,
     assert message in found.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ([{**X, "name": "y"}], "Unknown input 'y'; expected 'x'."),
+        ([X], "Input 'x' is given more than once."),
+    ],
+)
+async def test_more_inputs_than_the_model_has_are_refused(running, others, message):
+    found = await running.http.post("/v2/models/affine/infer", json={"inputs": [X, *others]})
+    assert (found.status_code, found.json()) == (400, {"error": message})
+
+
 @pytest.mark.parametrize("place", ["name", "datatype", "shape", "data", "parameters", "id"])
 @pytest.mark.parametrize(
     "value", [DEEP, "[1," + DEEP + "]", '{"a":' + DEEP + "}", '"' + "a" * 9000 + '"']
@@ -182,6 +194,9 @@ def request(**fields: Any) -> pb.ModelInferRequest:
 
 FLOATS = pb.InferTensorContents(fp32_contents=[1, 2, 3, 4])
 INTS = pb.InferTensorContents(int_contents=[1, 2, 3, 4])
+FULL = pb.ModelInferRequest.InferInputTensor(
+    name="x", datatype="FP32", shape=[1, 4], contents=FLOATS
+)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +227,21 @@ INTS = pb.InferTensorContents(int_contents=[1, 2, 3, 4])
             request(tensor={"shape": [HUGE, HUGE]}, raw_input_contents=[bytes(16)]),
             "INVALID_ARGUMENT",
             f"expected {4 * HUGE**2} bytes of FP32 for shape [{HUGE}, {HUGE}], got 16.",
+        ),
+        (
+            request(tensor={"shape": [HUGE] * 2**17}, raw_input_contents=[bytes(16)]),
+            "INVALID_ARGUMENT",
+            "Input 'x': 'shape' has 131072 dimensions; the limit is 32.",
+        ),
+        (
+            request(tensor={"shape": [HUGE] * 2**17}),
+            "INVALID_ARGUMENT",
+            "Input 'x': 'shape' has 131072 dimensions; the limit is 32.",
+        ),
+        (
+            request(inputs=[FULL, FULL]),
+            "INVALID_ARGUMENT",
+            "Input 'x' is given more than once.",
         ),
         (
             request(raw_input_contents=[bytes(12)]),
