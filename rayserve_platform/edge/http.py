@@ -17,7 +17,7 @@ import orjson
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.runtime import Message, Receive, Scope, Send
 from rayserve_platform.edge.limits import Admission
-from rayserve_platform.edge.observe import IN_PROGRESS, Record, finish, request_id
+from rayserve_platform.edge.observe import Record, finish, in_progress, request_id
 from rayserve_platform.settings.app import Ingress
 
 log = logging.getLogger("rayserve.edge")
@@ -187,13 +187,13 @@ class HttpEdge:
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
         protocol, exchange = self._exchange(scope, receive, send)
-        in_progress = IN_PROGRESS.labels(protocol.name)
-        in_progress.inc()
+        running = in_progress(protocol.name)
+        running.inc()
         began = time.monotonic()
         try:
             await self._answer(protocol, exchange)
         finally:
-            in_progress.dec()
+            running.dec()
             finish(
                 exchange.record,
                 duration_s=time.monotonic() - began,

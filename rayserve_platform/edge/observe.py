@@ -5,7 +5,7 @@ engine in the same process keeps there. Never a prompt, never a credential.
 """
 
 import logging
-import uuid
+import secrets
 from dataclasses import dataclass
 from functools import cache
 
@@ -37,7 +37,7 @@ def request_id(sent: bytes | None) -> str:
     """Take the client's id if it is short and plain (it goes into logs), else make one."""
     if sent and len(sent) <= MAX_REQUEST_ID_BYTES and REQUEST_ID_CHARS.issuperset(sent):
         return sent.decode()
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +52,12 @@ class Record:
     """The served model's own id, never the caller's text: it becomes a metric label."""
     code: int | str = ""
     client_gone: bool = False
+
+
+@cache
+def in_progress(protocol: str) -> Gauge:
+    """Return the gauge of a protocol."""
+    return IN_PROGRESS.labels(protocol)
 
 
 @cache

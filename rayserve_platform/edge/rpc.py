@@ -18,7 +18,7 @@ import grpc
 
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.edge.limits import Admission
-from rayserve_platform.edge.observe import IN_PROGRESS, Record, finish, request_id
+from rayserve_platform.edge.observe import Record, finish, in_progress, request_id
 
 log = logging.getLogger("rayserve.edge")
 
@@ -145,8 +145,8 @@ class RpcEdge:
 
     @contextmanager
     def _observed(self, protocol: RpcProtocol, call: Call) -> Iterator[None]:
-        in_progress = IN_PROGRESS.labels(protocol.name)
-        in_progress.inc()
+        running = in_progress(protocol.name)
+        running.inc()
         began = time.monotonic()
         try:
             yield
@@ -155,7 +155,7 @@ class RpcEdge:
             call.record.code = grpc.StatusCode.CANCELLED.name
             raise
         finally:
-            in_progress.dec()
+            running.dec()
             finish(
                 call.record,
                 duration_s=time.monotonic() - began,
