@@ -73,8 +73,11 @@ class OpenVINOBackend:
         """Compute; the result is a copy, since a request's own memory is used again."""
         given = [ids, mask, segments] if self._segments else [ids, mask]
         with (self._wide if alone else self._narrow).one() as request:
-            found = request.infer(given, share_inputs=True, share_outputs=True)
-            return np.array(found[0], np.float32)
+            # Not infer(): with one thread it hides failures, and the numbers would be those of the
+            # texts before (OpenVINO 2026.4.1).
+            request.start_async(given, share_inputs=True)
+            request.wait()
+            return np.array(request.get_output_tensor(0).data, np.float32)
 
     def close(self) -> None:
         """Release the model's memory."""

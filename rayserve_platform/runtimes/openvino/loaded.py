@@ -46,7 +46,10 @@ class _Request:
         """Compute; the arrays are read where they lie."""
         for place, (array, spec) in enumerate(zip(inputs, self._inputs, strict=True)):
             self._request.set_input_tensor(place, to_openvino(array, spec.datatype))
-        self._request.infer()
+        # Not infer(): with one thread it returns as if all were well when a graph fails on its
+        # inputs' shapes, and the outputs are still those of the request before (OpenVINO 2026.4.1).
+        self._request.start_async()
+        self._request.wait()
         return [
             to_array(self._request.get_output_tensor(place), self._outputs[place].datatype)
             for place in outputs
