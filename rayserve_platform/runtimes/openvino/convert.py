@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.formats.cache import cache_root, made_once
+from rayserve_platform.formats.cache import WAIT_LIMIT_S, cache_root, made_once
 from rayserve_platform.formats.gguf import QUIET
 from rayserve_platform.formats.graph import Format, Graph
 from rayserve_platform.formats.weights import unusable, weight_files
@@ -24,6 +24,9 @@ log = logging.getLogger("rayserve.openvino")
 
 CONVERTER = 1
 """Part of every entry's name. Raise it when the conversion writes something else than before."""
+
+LIMIT_S = WAIT_LIMIT_S
+"""How long a conversion may take: as long as others wait for it. Large models take minutes."""
 
 SAFELY = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
 """torch.export.load falls back on unpickling anything (torch 2.13,
@@ -74,13 +77,18 @@ def _entry_name(graph: Graph, order: Mapping[str, object]) -> str:
 def _convert(order: Mapping[str, object], directory: Path) -> None:
     """Convert in a process of its own: torch never loads in the one that serves."""
     command = [sys.executable, "-m", "rayserve_platform.runtimes.openvino.to_ir"]
-    done = subprocess.run(
-        command,
-        input=json.dumps({**order, "out": str(directory / "model.xml")}).encode(),
-        capture_output=True,
-        env=os.environ | QUIET | SAFELY,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps({**order, "out": str(directory / "model.xml")}).encode(),
+            capture_output=True,
+            env=os.environ | QUIET | SAFELY,
+            check=False,
+            timeout=LIMIT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        message = f"converting the {order['format']} model to OpenVINO took over {LIMIT_S:.0f} s"
+        raise PlatformError(Code.INVALID_ARGUMENT, message, param="source") from error
     if done.returncode != 0:
         log.error("converting failed: %s", done.stderr.decode(errors="replace"))
         message = f"the {order['format']} model can't be converted to OpenVINO; the log says why"

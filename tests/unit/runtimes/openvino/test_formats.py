@@ -1,7 +1,9 @@
 """A model of each format computes what the framework that made it computes."""
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx.reference
@@ -58,7 +60,8 @@ async def test_what_tensorflow_and_paddle_wrote(
 ) -> None:
     theirs = json.loads((DATA / f"{recorded}.json").read_text())
     runtime = await start(DATA / place)
-    found = await outputs(runtime, asked(**{x: np.array(theirs["input"], np.float32)}))
+    given: dict[str, Any] = {x: np.array(theirs["input"], np.float32)}
+    found = await outputs(runtime, asked(**given))
     np.testing.assert_allclose(found[y], theirs["output"], rtol=1e-3)
 
 
@@ -135,8 +138,17 @@ async def test_a_damaged_file_is_refused_without_openvinos_text(
 async def test_a_model_that_torch_cannot_load_is_refused_without_its_text(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convert.sys, "executable", "false")
+    monkeypatch.setattr(sys, "executable", "false")
     torch.export.save(torch.export.export(Mlp(), (torch.from_numpy(X),)), tmp_path / "m.pt2")
     error = await refusal(start(tmp_path))
     expected = "the torch.export model can't be converted to OpenVINO; the log says why"
     assert error.message == expected
+
+
+async def test_a_conversion_that_does_not_end_is_given_up(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convert, "LIMIT_S", 0.01)
+    torch.export.save(torch.export.export(Mlp(), (torch.from_numpy(X),)), tmp_path / "m.pt2")
+    error = await refusal(start(tmp_path))
+    assert error.message == "converting the torch.export model to OpenVINO took over 0 s"
