@@ -22,7 +22,7 @@ log = logging.getLogger("rayserve.openvino")
 SIZES = (8, 64, 1, 224)
 """What free axes but the first are tried with, until the model can compute it."""
 
-TRIALS = ((1.0, 0.5), (1.0, 0.5), (10.0, 0.1), (100.0, 0.02))
+TRIALS = ((1.0, 0.5), (1.0, 0.5), (10.0, 0.1), *[(100.0, 0.02)] * 4)
 """Standard deviation of the numbers of each trial; of whole numbers, the share of those that are 1
 and not 0, which are numbers of tokens, masks and categories alike. The last trials are for outputs
 that have not differed yet, as a class that small numbers never change."""

@@ -3,6 +3,7 @@
 They are exported as optimum-intel does: the transformer alone, its inputs and outputs by name.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from tests.unit.runtimes.embedding import tiny
 from tests.unit.runtimes.embedding.conftest import settings
 from tests.unit.runtimes.embedding.test_models import TEXTS, TOLERANCE, hidden_states
 
+GRAPHS: dict[tuple[str, ...], Any] = {}
+"""By the names of their inputs: tracing takes seconds, and the weights are the same each time."""
+
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -28,18 +32,24 @@ def export(
     folder: Path, *names: str, output: str = "last_hidden_state", place: str = "openvino_model.xml"
 ) -> Path:
     """Write the transformer as IR in place of its safetensors."""
+    if names not in GRAPHS:
+        GRAPHS[names] = traced(folder, names)
+    GRAPHS[names].outputs[0].get_tensor().set_names({output})
+    (folder / place).parent.mkdir(exist_ok=True)
+    ov.save_model(GRAPHS[names], folder / place, compress_to_fp16=False)
+    (folder / "model.safetensors").unlink()
+    return folder
+
+
+def traced(folder: Path, names: tuple[str, ...]) -> Any:
     module = AutoModel.from_pretrained(folder).eval()
     example = {name: torch.ones((2, 7), dtype=torch.int64) for name in names}
     inputs = [(name, ov.PartialShape([-1, -1]), ov.Type.i64) for name in names]
     module.config.return_dict = False
-    model = ov.convert_model(module, example_input=example, input=inputs)
-    hidden = model.outputs[0]
-    hidden.get_tensor().set_names({output})
-    made = ov.Model([hidden.node], model.get_parameters(), "exported")
-    (folder / place).parent.mkdir(exist_ok=True)
-    ov.save_model(made, folder / place, compress_to_fp16=False)
-    (folder / "model.safetensors").unlink()
-    return folder
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # OpenVINO traces, which torch calls deprecated
+        model = ov.convert_model(module, example_input=example, input=inputs)
+    return ov.Model([model.outputs[0].node], model.get_parameters(), "exported")
 
 
 async def embedded(folder: Path, **engine: Any) -> np.ndarray:

@@ -93,7 +93,7 @@ def mlp_onnx(path: Path) -> Any:
     return model
 
 
-class Mlp(torch.nn.Module):
+class Mlp(torch.nn.Module):  # type: ignore[misc]  # torch is Any here
     """The same in torch."""
 
     def __init__(self) -> None:

@@ -43,9 +43,10 @@ async def test_a_card_says_what_a_model_takes_and_gives(start: Start, tmp_path: 
     runtime = await start(place, {"aliases": ["n"]})
     (card,) = await runtime.describe()
     assert (card.id, card.aliases, card.root) == ("m", ("n",), str(place))
-    assert (card.runtime, card.platform, card.tasks) == ("openvino", "OpenVINO", {Task.INFER})
+    assert (card.runtime, card.platform) == ("openvino", "OpenVINO")
+    assert card.tasks == {Task.INFER}
     assert card.size_bytes == sum(file.stat().st_size for file in place.iterdir())
-    assert card.engine_version == f"openvino {ov.__version__.partition('-')[0].rpartition('.')[0]}"
+    assert card.engine_version == f"openvino {ov.__version__.partition('-')[0]}"
     (version,) = card.versions
     assert (version.version, version.state) == ("1", "AVAILABLE")
     assert version.inputs == (TensorSpec(name="x", datatype="FP32", shape=(-1, 4)),)

@@ -43,8 +43,13 @@ def lanes(held: Held) -> Iterator[Callable[..., Lanes]]:
 
     def make(**options: Any) -> Lanes:
         theirs = PlatformError(Code.INVALID_ARGUMENT, "yours")
-        defaults = {"max_rows": 8, "max_delay_s": 0.0, "max_queued": 16, "retry_after_s": 2.0}
-        defaults["explain"] = lambda arrays: theirs
+        defaults: dict[str, Any] = {
+            "max_rows": 8,
+            "max_delay_s": 0.0,
+            "max_queued": 16,
+            "retry_after_s": 2.0,
+            "explain": lambda arrays: theirs,
+        }
         made.append(Lanes([held], **{**defaults, **options}))
         return made[-1]
 

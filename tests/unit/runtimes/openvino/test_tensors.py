@@ -72,7 +72,7 @@ def test_whole_memory_is_not_copied(array: np.ndarray) -> None:
 def test_empty_and_scalar_tensors_are_tensors() -> None:
     empty = np.frombuffer(b"", np.float32).reshape(0, 4)
     assert list(to_openvino(empty, "FP32").shape) == [0, 4]
-    assert list(to_openvino(np.float32(2).reshape(()), "FP32").shape) == []
+    assert list(to_openvino(np.array(2, np.float32), "FP32").shape) == []
 
 
 async def test_an_input_of_a_type_that_no_request_can_carry_is_refused(
