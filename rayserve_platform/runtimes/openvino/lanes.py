@@ -196,6 +196,8 @@ class Lanes:
     def _alone(self, requester: Requester, job: Job) -> Arrays | BaseException:
         try:
             found = requester(job.inputs, job.outputs)
+        except PlatformError as error:
+            return error
         except Exception as error:
             log.warning("an inference failed", exc_info=True)
             theirs = self._explain(job.inputs)

@@ -15,7 +15,7 @@ from rayserve_platform.core.tensors import TensorSpec
 from rayserve_platform.formats.graph import detect
 from rayserve_platform.runtimes.openvino.lanes import Arrays, Lanes, Requester
 from rayserve_platform.runtimes.openvino.read import map_exceptions, read
-from rayserve_platform.runtimes.openvino.tensors import specs, to_array, to_openvino
+from rayserve_platform.runtimes.openvino.tensors import check_fits, specs, to_array, to_openvino
 from rayserve_platform.runtimes.openvino.trial import independent
 from rayserve_platform.settings.openvino import OpenVINOEngine, OpenVINOModel
 
@@ -45,6 +45,7 @@ class _Request:
     def __call__(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[int], /) -> Arrays:
         """Compute; the arrays are read where they lie."""
         for place, (array, spec) in enumerate(zip(inputs, self._inputs, strict=True)):
+            check_fits(array, spec)
             self._request.set_input_tensor(place, to_openvino(array, spec.datatype))
         # Not infer(): with one thread it returns as if all were well when a graph fails on its
         # inputs' shapes, and the outputs are still those of the request before (OpenVINO 2026.4.1).

@@ -7,6 +7,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.tensors import TensorSpec
 from rayserve_platform.formats.weights import unusable
 
@@ -27,6 +28,29 @@ ELEMENTS: dict[str, Any] = {
     "BYTES": ov.Type.string,
 }
 """OpenVINO's element type of each datatype."""
+
+
+CUT = frozenset({"INT64", "UINT64"})
+"""Datatypes of which OpenVINO's devices see the lower 32 bits alone (2026.4.1)."""
+LOWEST, HIGHEST = -(2**31), 2**31 - 1
+
+
+def check_fits(array: NDArray[Any], spec: TensorSpec) -> None:
+    """Refuse numbers that would silently be computed as others.
+
+    Raises:
+        PlatformError: INVALID_ARGUMENT naming the input and the number.
+    """
+    if spec.datatype not in CUT or not array.size:
+        return
+    least, most = int(array.min()), int(array.max())
+    if least < LOWEST or most > HIGHEST:
+        raise PlatformError(
+            Code.INVALID_ARGUMENT,
+            f"Input '{spec.name}' holds {most if most > HIGHEST else least}: OpenVINO computes "
+            f"{spec.datatype} in 32 bits, so it takes numbers from {LOWEST} to {HIGHEST}.",
+            param=spec.name,
+        )
 
 
 class _Writable:

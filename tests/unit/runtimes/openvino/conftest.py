@@ -1,5 +1,6 @@
 """The runtime over a repository of small models."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from rayserve_platform.core.errors import PlatformError
 from rayserve_platform.core.tensors import DATATYPES, Infer, Tensor
 from rayserve_platform.runtimes.openvino.engine import OpenVINORuntime
 from rayserve_platform.settings.openvino import OpenVINOApp
+from tests.unit.runtimes.openvino.models import times
+
+ONES = np.ones((1, 4), np.float32)
 
 Start = Callable[..., Awaitable[OpenVINORuntime]]
 
@@ -65,3 +69,36 @@ async def refusal(asking: Awaitable[object]) -> PlatformError:
     with pytest.raises(PlatformError) as caught:
         await asking
     return caught.value
+
+
+async def look(runtime: OpenVINORuntime, times: int = 2) -> None:
+    """Let the runtime look for changes: at the second look, files have settled."""
+    for _ in range(times):
+        for model in await asyncio.to_thread(runtime._in_folder):
+            runtime._add(model)
+        for served in list(runtime._models.values()):
+            await served.refresh()
+            await asyncio.gather(*served._draining)
+
+
+async def states(runtime: OpenVINORuntime, model: str = "m") -> dict[str, str]:
+    cards = {card.id: card for card in await runtime.describe()}
+    return {version.version: str(version.state) for version in cards[model].versions}
+
+
+async def factor(runtime: OpenVINORuntime, version: str | None = None, model: str = "m") -> float:
+    found = await runtime.infer(Infer(model=model, version=version, inputs=(tensor("x", ONES),)))
+    (answer,) = found.outputs
+    return float(answer.data[0, 0])
+
+
+def put(base: Path, number: int, factor: float | None = None) -> Path:
+    return times(base / str(number), factor or number)
+
+
+def spoil(base: Path, number: int) -> Path:
+    folder = base / str(number)
+    folder.mkdir(parents=True)
+    (folder / "model.xml").write_bytes(b"<net")
+    (folder / "model.bin").write_bytes(b"")
+    return folder

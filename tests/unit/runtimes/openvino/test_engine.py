@@ -131,6 +131,28 @@ async def test_shapes_that_only_together_make_no_sense_are_the_callers_mistake(
     assert found["y"].tolist() == [[2] * 4] * 2
 
 
+@pytest.mark.parametrize(
+    ("element", "kind", "cut"),
+    [
+        (ov.Type.i64, np.int64, [2**31, -(2**31) - 1, 2**40, -(2**63)]),
+        (ov.Type.u64, np.uint64, [2**31, 2**40, 2**64 - 1]),
+    ],
+)
+async def test_numbers_that_openvino_would_cut_are_refused(
+    start: Start, tmp_path: Path, element: Any, kind: Any, cut: list[int]
+) -> None:
+    runtime = await start(ir(tmp_path / "m", lambda x: op.concat([x], 0), ("x", (-1, 2), element)))
+    fitting = [0, 2**31 - 1]
+    good = [outputs(runtime, asked(x=np.full((1, 2), n, kind))) for n in fitting]
+    bad = [refusal(runtime.infer(asked(x=np.array([[1, n]], kind)))) for n in cut]
+    errors, found = await asyncio.gather(asyncio.gather(*bad), asyncio.gather(*good))
+    assert [one["y"].tolist() for one in found] == [[[n, n]] for n in fitting]
+    for error, number in zip(errors, cut, strict=True):
+        assert (error.code, error.param) == (Code.INVALID_ARGUMENT, "x")
+        assert f"holds {number}: OpenVINO computes" in error.message
+    await runtime.check_health()
+
+
 async def test_no_rows_in_give_no_rows_out(start: Start, tmp_path: Path) -> None:
     runtime = await start(times(tmp_path / "m"))
     found = await outputs(runtime, asked(x=ONES[:0]))

@@ -8,6 +8,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as op
 
+from rayserve_platform.core.errors import Code
 from rayserve_platform.core.tensors import TensorSpec
 from tests.unit.runtimes.openvino.conftest import Start, asked, outputs, refusal
 from tests.unit.runtimes.openvino.models import ir, stateful, sums, times
@@ -103,3 +104,14 @@ async def test_settings_that_do_not_fit_are_refused_by_name(
 async def test_a_model_with_a_state_is_refused(start: Start, tmp_path: Path) -> None:
     error = await refusal(start(stateful(tmp_path / "m")))
     assert "keeps state from one request to the next" in error.message
+
+
+async def test_a_size_out_of_the_range_that_was_given_is_the_callers_mistake(
+    start: Start, tmp_path: Path
+) -> None:
+    runtime = await start(times(tmp_path / "m"), {"shape": ["1:8", 4]})
+    found = await outputs(runtime, asked(x=np.ones((8, 4), np.float32)))
+    assert found["y"].shape == (8, 4)
+    error = await refusal(runtime.infer(asked(x=np.ones((9, 4), np.float32))))
+    assert error.code is Code.INVALID_ARGUMENT
+    assert "'x' [9, 4]" in error.message
