@@ -98,7 +98,7 @@ class Lanes:
         job = Job(
             inputs=inputs,
             outputs=outputs,
-            rows=_rows(inputs) if self._max_rows else 0,
+            rows=length(inputs) if self._max_rows else 0,
             key=tuple(array.shape[1:] for array in inputs) if self._max_rows else (),
             future=asyncio.get_running_loop().create_future(),
         )
@@ -115,6 +115,11 @@ class Lanes:
     def queued(self) -> int:
         """Requests that wait for their turn."""
         return len(self._waiting)
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more requests are taken."""
+        return self._closed
 
     @property
     def dead(self) -> bool:
@@ -183,7 +188,7 @@ class Lanes:
         answers: list[tuple[Job, Arrays | BaseException]]
         if len(batch) > 1:
             try:
-                _tell(list(zip(batch, _together(requester, batch), strict=True)))
+                _tell(list(zip(batch, together(requester, batch), strict=True)))
             except Exception:
                 # One request's numbers must not fail the others'.
                 log.debug("a batch of %d failed as a whole", len(batch), exc_info=True)
@@ -208,7 +213,7 @@ class Lanes:
         return found
 
 
-def _rows(inputs: Sequence[NDArray[Any]]) -> int:
+def length(inputs: Sequence[NDArray[Any]]) -> int:
     """Return the length of the first axis, or 0 if it is not every input's.
 
     A model may stretch one row over the rows of another input; behind the rows of other requests it
@@ -218,7 +223,7 @@ def _rows(inputs: Sequence[NDArray[Any]]) -> int:
     return lengths.pop() if len(lengths) == 1 else 0
 
 
-def _together(requester: Requester, batch: Sequence[Job]) -> list[Arrays]:
+def together(requester: Requester, batch: Sequence[Job]) -> list[Arrays]:
     """Compute several requests in one inference and share the rows out.
 
     Raises:
@@ -240,19 +245,19 @@ def _together(requester: Requester, batch: Sequence[Job]) -> list[Arrays]:
 def _tell(answers: Sequence[tuple[Job, Arrays | BaseException]]) -> None:
     """Answer requests from any thread: each event loop is woken once."""
     loops: dict[asyncio.AbstractEventLoop, list[tuple[Job, Arrays | BaseException]]] = {}
-    for job, answer in answers:
-        loops.setdefault(job.future.get_loop(), []).append((job, answer))
+    for job, found in answers:
+        loops.setdefault(job.future.get_loop(), []).append((job, found))
     for loop, theirs in loops.items():
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_set, theirs)
+            loop.call_soon_threadsafe(answer, theirs)
 
 
-def _set(answers: Sequence[tuple[Job, Arrays | BaseException]]) -> None:
+def answer(answers: Sequence[tuple[Job, Arrays | BaseException]]) -> None:
     """Answer in the event loop; a request that has been given up hears nothing."""
-    for job, answer in answers:
+    for job, found in answers:
         if job.future.done():
             continue
-        if isinstance(answer, BaseException):
-            job.future.set_exception(answer)
+        if isinstance(found, BaseException):
+            job.future.set_exception(found)
         else:
-            job.future.set_result(answer)
+            job.future.set_result(found)
