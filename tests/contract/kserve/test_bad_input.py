@@ -1,13 +1,16 @@
 """Callers' mistakes: each is told as one, over both transports, by the field it is in."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from rayserve_platform.pb import kserve_inference_pb2 as pb
 from rayserve_platform.pb.kserve_inference_pb2_grpc import GRPCInferenceServiceStub
+from tests.contract.kserve.conftest import KServe, kserve
 from tests.contract.kserve.recordings import model
 
 X: dict[str, Any] = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
@@ -15,13 +18,14 @@ HUGE = 2**62
 DEEP = "[" * 900 + "]" * 900
 
 
-@pytest.fixture
-async def running(serve):
-    return await serve(
-        model("affine", x=("FP32", (-1, 4))),
-        model("words", w=("BYTES", (-1,))),
-        limits={"max_body_mib": 0.25},
-    )
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running() -> AsyncIterator[KServe]:
+    runtimes = (model("affine", x=("FP32", (-1, 4))), model("words", w=("BYTES", (-1,))))
+    async with kserve(*runtimes, limits={"max_body_mib": 0.25}) as server:
+        yield server
 
 
 @pytest.mark.parametrize(
@@ -157,11 +161,11 @@ async def test_a_body_over_the_limit_is_refused(running):
     )
 
 
-async def test_files_of_a_model_that_are_no_base64_are_refused(serve):
-    running = await serve(model("affine", x=("FP32", (-1, 4))), kserve={"repository_api": True})
-    found = await running.http.post(
-        "/v2/repository/models/affine/load", json={"parameters": {"file:1/model.xml": "%%%"}}
-    )
+async def test_files_of_a_model_that_are_no_base64_are_refused():
+    body = {"parameters": {"file:1/model.xml": "%%%"}}
+    affine = model("affine", x=("FP32", (-1, 4)))
+    async with kserve(affine, kserve={"repository_api": True}) as running:
+        found = await running.http.post("/v2/repository/models/affine/load", json=body)
     assert (found.status_code, found.json()["error"]) == (
         400,
         "The parameter 'file:1/model.xml' is not valid base64.",
@@ -281,11 +285,13 @@ async def test_the_same_over_grpc(running, asked, code, message):
     assert message in (caught.value.details() or "")
 
 
-async def test_a_tensor_of_64_mib_goes_both_ways_over_grpc(serve):
-    running = await serve(model("large", x=("UINT8", (-1,))), limits={"max_body_mib": 64})
+async def test_a_tensor_of_64_mib_goes_both_ways_over_grpc():
     size = 2**26
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    async with grpc.aio.insecure_channel(running.target, options=options) as channel:
+    async with (
+        kserve(model("large", x=("UINT8", (-1,))), limits={"max_body_mib": 64}) as running,
+        grpc.aio.insecure_channel(running.target, options=options) as channel,
+    ):
         asked = request(
             model_name="large",
             tensor={"datatype": "UINT8", "shape": [size]},
