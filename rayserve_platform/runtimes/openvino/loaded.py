@@ -14,6 +14,7 @@ from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.tensors import TensorSpec
 from rayserve_platform.formats.graph import detect
 from rayserve_platform.runtimes.openvino.lanes import Arrays, Lanes, Requester
+from rayserve_platform.runtimes.openvino.quick import Quick, is_quick
 from rayserve_platform.runtimes.openvino.read import map_exceptions, read
 from rayserve_platform.runtimes.openvino.tensors import check_fits, specs, to_array, to_openvino
 from rayserve_platform.runtimes.openvino.trial import independent
@@ -28,29 +29,42 @@ class Loaded:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    lanes: Lanes
+    lanes: Lanes | Quick
     batched: bool
 
 
 class _Request:
-    """One of OpenVINO's inference requests, behind arrays."""
+    """One of OpenVINO's inference requests, behind arrays.
+
+    Args:
+        here: compute in the thread that calls, which saves a tiny model much of its time. Not for
+            a graph that fails on some of its inputs: with one thread, infer() returns then as if
+            all were well, and the outputs are those of the request before (OpenVINO 2026.4.1).
+    """
 
     def __init__(
-        self, compiled: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+        self,
+        compiled: Any,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        *,
+        here: bool = False,
     ) -> None:
         self._request = compiled.create_infer_request()
         self._inputs = inputs
         self._outputs = outputs
+        self._here = here
 
     def __call__(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[int], /) -> Arrays:
         """Compute; the arrays are read where they lie."""
         for place, (array, spec) in enumerate(zip(inputs, self._inputs, strict=True)):
             check_fits(array, spec)
             self._request.set_input_tensor(place, to_openvino(array, spec.datatype))
-        # Not infer(): with one thread it returns as if all were well when a graph fails on its
-        # inputs' shapes, and the outputs are still those of the request before (OpenVINO 2026.4.1).
-        self._request.start_async()
-        self._request.wait()
+        if self._here:
+            self._request.infer()
+        else:
+            self._request.start_async()
+            self._request.wait()
         return [
             to_array(self._request.get_output_tensor(place), self._outputs[place].datatype)
             for place in outputs
@@ -77,23 +91,36 @@ def load(path: Path, settings: OpenVINOModel, engine: OpenVINOEngine, threads: i
         count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         requests: list[Requester] = [_Request(compiled, inputs, outputs) for _ in range(count)]
     batched = _batched(requests[0], inputs, outputs, engine)
+    max_rows = engine.max_batch_size if batched else 0
+    quick = _quick(core, model, requests[0], engine, max_rows=max_rows)
     log.info(
-        "%s model ready on %s in %.1f s, %d side by side, %s",
+        "%s model ready on %s in %.1f s, %s, %s",
         graph.format,
         engine.device,
         time.monotonic() - began,
-        count,
-        f"up to {engine.max_batch_size} rows together" if batched else "requests one by one",
+        "in the event loop" if quick else f"{count} side by side",
+        f"up to {max_rows} rows together" if batched else "requests one by one",
     )
-    lanes = Lanes(
+    lanes = _lanes(requests, inputs, engine, max_rows=max_rows)
+    served = Quick(lanes, quick, max_rows=max_rows) if quick else lanes
+    return Loaded(inputs=inputs, outputs=outputs, lanes=served, batched=batched)
+
+
+def _lanes(
+    requests: Sequence[Requester],
+    inputs: Sequence[TensorSpec],
+    engine: OpenVINOEngine,
+    *,
+    max_rows: int,
+) -> Lanes:
+    return Lanes(
         requests,
-        max_rows=engine.max_batch_size if batched else 0,
+        max_rows=max_rows,
         max_delay_s=engine.max_delay_ms / 1000,
         max_queued=engine.max_queued,
         retry_after_s=engine.retry_after_s,
         explain=lambda arrays: explain(inputs, arrays),
     )
-    return Loaded(inputs=inputs, outputs=outputs, lanes=lanes, batched=batched)
 
 
 def properties(engine: OpenVINOEngine, threads: int) -> dict[str, Any]:
@@ -118,6 +145,47 @@ def reserved(engine: OpenVINOEngine, threads: int) -> dict[str, Any]:
     """Return the properties that keep a CPU to the cores that the replica has reserved."""
     # Replicas of one node would be pinned to the same cores.
     return {"INFERENCE_NUM_THREADS": engine.threads or threads, "ENABLE_CPU_PINNING": False}
+
+
+def _quick(
+    core: Any, model: Any, request: Requester, engine: OpenVINOEngine, *, max_rows: int
+) -> Requester | None:
+    """Return what computes a small model in the event loop, or None for one that needs threads."""
+    plain = engine.device.upper() == "CPU" and engine.performance_hint in {None, "latency"}
+    inputs, outputs = specs(model.inputs, "input"), specs(model.outputs, "output")
+    if (
+        not plain
+        or engine.max_delay_ms
+        or engine.streams is not None
+        or not _sizes_are_known(model)
+        or not is_quick(request, inputs, max_rows=max_rows)
+    ):
+        return None
+    alone = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    with map_exceptions(f"the model can't be compiled for {engine.device}"):
+        compiled = core.compile_model(model, engine.device, properties(engine, 1) | alone)
+        small = _Request(compiled, inputs, outputs, here=True)
+    return small if is_quick(small, inputs, max_rows=max_rows) else None
+
+
+def _sizes_are_known(model: Any) -> bool:
+    """Say whether every size in a graph follows from the number of rows alone.
+
+    Such a graph fails on no request: neither its shape nor its numbers change what fits.
+    """
+    graph = model.clone()
+    shapes = {}
+    for port in graph.inputs:
+        shape = port.get_partial_shape()
+        if len(shape) and shape[0].is_dynamic:
+            shape[0] = ov.Dimension(1)
+        if shape.is_dynamic:
+            return False
+        shapes[port] = shape
+    graph.reshape(shapes)
+    return all(
+        output.get_partial_shape().is_static for op in graph.get_ops() for output in op.outputs()
+    )
 
 
 def _batched(

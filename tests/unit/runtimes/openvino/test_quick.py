@@ -4,17 +4,22 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino as ov
 import pytest
 from numpy.typing import NDArray
+from openvino import opset13 as op
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.tensors import TensorSpec
+from rayserve_platform.runtimes.openvino.engine import OpenVINORuntime
 from rayserve_platform.runtimes.openvino.lanes import Arrays, Lanes
 from rayserve_platform.runtimes.openvino.quick import LIMIT_S, Quick, is_quick
-from tests.unit.runtimes.openvino.conftest import refusal
+from tests.unit.runtimes.openvino.conftest import Start, asked, outputs, refusal
+from tests.unit.runtimes.openvino.models import ir, times
 
 
 class Doubles:
@@ -58,8 +63,8 @@ def quick(doubles: Doubles) -> Iterator[Callable[..., Quick]]:
         one.close()
 
 
-def rows(count: int, value: float = 1.0) -> NDArray[np.float32]:
-    return np.full((count, 3), value, np.float32)
+def rows(count: int, value: float = 1.0, width: int = 3) -> NDArray[np.float32]:
+    return np.full((count, width), value, np.float32)
 
 
 async def test_what_comes_in_one_turn_is_computed_together_and_shared_out(quick, doubles):
@@ -156,3 +161,43 @@ def test_a_model_that_takes_its_time_or_fails_is_not_quick():
     spec = TensorSpec(name="x", datatype="FP32", shape=(-1, 3))
     assert not is_quick(slow, (spec,), max_rows=8)
     assert not is_quick(failing, (spec,), max_rows=8)
+
+
+def served_by(runtime: OpenVINORuntime) -> Any:
+    (version,) = runtime._models["m"]._versions.values()
+    assert version.loaded is not None
+    return version.loaded.lanes
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        ({}, Quick),
+        ({"batching": "off"}, Lanes),  # any number of rows may come at once
+        ({"performance_hint": "latency"}, Quick),
+        ({"performance_hint": "throughput"}, Lanes),
+        ({"streams": 1}, Lanes),
+        ({"max_delay_ms": 1}, Lanes),
+        ({"device": "AUTO"}, Lanes),
+    ],
+)
+async def test_a_small_model_is_quick_where_no_setting_asks_for_threads(
+    start: Start, tmp_path: Path, engine: dict[str, Any], expected: type
+) -> None:
+    runtime = await start(times(tmp_path / "m"), openvino=engine)
+    assert isinstance(served_by(runtime), expected)
+    found = await asyncio.gather(*(outputs(runtime, asked(x=rows(n, 4, 4))) for n in (1, 3, 40)))
+    assert [one["y"].tolist() for one in found] == [[[4, 8, 12, 16]] * n for n in (1, 3, 40)]
+
+
+async def test_a_graph_that_fails_on_some_numbers_is_left_to_the_threads(
+    start: Start, tmp_path: Path
+) -> None:
+    reshape = ir(
+        tmp_path / "m",
+        lambda x, shape: op.reshape(x, shape, False),
+        ("x", (4,), ov.Type.f32),
+        ("shape", (2,), ov.Type.i64),
+    )
+    runtime = await start(reshape)
+    assert isinstance(served_by(runtime), Lanes)
