@@ -46,7 +46,9 @@ def converted(graph: Graph, inputs: Mapping[str, Declared]) -> Path:
             "NAME: {datatype: FP32, shape: [-1, 3]}, in the order of its forward method"
         )
     if find_spec("torch") is None:
-        raise unusable(f"{graph.format} needs torch to be converted: pip install '.[torch]'")
+        raise unusable(
+            f"{graph.format} needs torch to be converted: pip install 'rayserve-platform[torch]'"
+        )
     order = {
         "format": graph.format.value,
         "path": str(graph.path),
