@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from rayserve_platform.bench.inference import LOADS, NAMES
 from rayserve_platform.bench.outcome import Outcome
 from rayserve_platform.bench.samples import LoadResult
 from rayserve_platform.bench.tables import Column, number
@@ -39,11 +41,11 @@ _TGIS = (
     Column(metric="latency_p50_s", heading="TGIS: request latency p50, ms", factor=1000),
 )
 _V2 = (
-    Column(metric="requests_per_s", heading="KServe v2: requests/s"),
-    Column(metric="server_cpu_s", heading="KServe v2: server CPU per request, ms", factor=1000),
-    Column(metric="latency_p99_s", heading="KServe v2: request latency p99, ms", factor=1000),
+    Column(metric="requests_per_s", heading="requests/s"),
+    Column(metric="server_cpu_s", heading="server CPU per request, ms", factor=1000),
+    Column(metric="latency_p99_s", heading="request latency p99, ms", factor=1000),
 )
-_PARTS = {"llm": _LLM, "overhead": _OVERHEAD, "caikit": _CAIKIT, "tgis": _TGIS, "v2": _V2}
+_PARTS = {"llm": _LLM, "overhead": _OVERHEAD, "caikit": _CAIKIT, "tgis": _TGIS}
 _LOAD = (
     Column(metric="requests_per_s", heading="requests/s"),
     Column(metric="output_tokens_per_s", heading="output tokens/s"),
@@ -65,7 +67,24 @@ def draw_suite(outcomes: Sequence[Outcome], path: Path) -> None:
     for part, columns in _PARTS.items():
         series = [(known.name, known.loads) for known in outcomes if known.part == part]
         panels += [(column, series) for column in columns]
-    _draw(panels, path)
+    _draw(panels + _v2_panels(outcomes), path)
+
+
+def _v2_panels(outcomes: Sequence[Outcome]) -> list[tuple[Column, Series]]:
+    """Return the servers' panels for each model; beside the bare models no bar could be seen."""
+    panels: list[tuple[Column, Series]] = []
+    for model in NAMES:
+        labels = {load.label for load in LOADS if load.model == model}
+        listed = (
+            (known.name, [load for load in known.loads if load.load in labels])
+            for known in outcomes
+            if known.part == "v2"
+        )
+        series = [(name, loads) for name, loads in listed if loads]
+        for column in _V2:
+            heading = f"KServe v2, {model}: {column.heading}"
+            panels.append((replace(column, heading=heading), series))
+    return panels
 
 
 def _draw(panels: Sequence[tuple[Column, Series]], path: Path) -> None:

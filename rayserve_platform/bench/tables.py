@@ -38,14 +38,15 @@ TIMES = (
     Column(metric="latency_p50_s", heading="latency p50 ms", factor=_MS),
     Column(metric="latency_p99_s", heading="latency p99 ms", factor=_MS),
 )
-CPU = Column(metric="server_cpu_s", heading="server CPU ms/request", factor=_MS)
+ROWS = Column(metric="texts_per_s", heading="rows/s")
+CPU = Column(metric="server_cpu_s", heading="server CPU ms/row", factor=_MS)
 # The first so many stand in the short table, all in the full one.
 _PART_COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "llm": (RATES[2], *TIMES[:5], RATES[0], TIMES[5], TIMES[6]),
     "overhead": (RATES[0], RATES[3], TIMES[5], TIMES[6]),
     "caikit": (RATES[0], RATES[1], TIMES[5], TIMES[6]),
     "tgis": (RATES[2], TIMES[0], TIMES[5], TIMES[6], RATES[0], *TIMES[1:5]),
-    "v2": (RATES[0], CPU, TIMES[5], TIMES[6]),
+    "v2": (ROWS, CPU, TIMES[5], TIMES[6]),
 }
 _SHORT_COLUMNS = 4
 _PART_TITLES = {
@@ -54,8 +55,8 @@ _PART_TITLES = {
     "caikit": "Embeddings: medians (and ratio to the real Caikit runtime)",
     "tgis": "TGIS's Generate and GenerateStream: medians (and ratio to vLLM's own OpenAI server, "
     "which stands for vllm-tgis-adapter: that one needs an older vLLM)",
-    "v2": "KServe v2 inference of one row: medians (and ratio to KServe's own Python server; in "
-    "process: CPU by row)",
+    "v2": "KServe v2 inference: medians (and ratio to KServe's own Python server); a request has "
+    "one row, in process it has a batch",
 }
 _LEGEND = (
     "TTFT: first content after the request; ITL: gap between streamed chunks; TPOT: time per "
