@@ -5,7 +5,6 @@ Expected embeddings are what was recorded from the real Caikit for the same text
 """
 
 import asyncio
-import base64
 import json
 import subprocess
 import sys
@@ -59,8 +58,8 @@ def test_a_line_of_the_readme_works(platform: Any, readme_line: str) -> None:
         assert len(row["last_hidden_state"]) == 4
         _check(row["sentence_embedding"])
     elif "ModelInfer" in readme_line:
-        [raw] = answer["rawOutputContents"]
-        _check(np.frombuffer(base64.b64decode(raw), np.float32).tolist())
+        [output] = answer["outputs"]
+        _check(output["contents"]["fp32_contents"])
     elif "/health" in readme_line:
         assert answer == {"ready": True}
     else:
