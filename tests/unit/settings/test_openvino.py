@@ -1,12 +1,22 @@
 """What the args of the OpenVINO application may say."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from rayserve_platform.settings.app import App, Model
 from rayserve_platform.settings.model import explain
-from rayserve_platform.settings.openvino import OpenVINOApp, VersionPolicy
+from rayserve_platform.settings.openvino import (
+    OpenVINOApp,
+    OpenVINOEngine,
+    OpenVINOModel,
+    VersionPolicy,
+)
+
+README = Path(__file__).parents[3] / "configs/openvino/README.md"
 
 
 def model(**args: Any) -> OpenVINOApp:
@@ -79,3 +89,13 @@ def test_only_models_of_packages_are_made_before_the_start() -> None:
     models = [{"id": s[:1], "source": s} for s in ("/m.onnx", "file:///n", "package://p/model")]
     app = OpenVINOApp.model_validate({"models": models})
     assert app.made_sources() == ("package://p/model",)
+
+
+def test_the_config_s_readme_names_every_setting() -> None:
+    cells = re.findall(r"^\| (`[^|]*) \|", README.read_text(), re.MULTILINE)
+    # "`models[].mean`, `.scale`": the second is short for a key beside the first.
+    named = {name.rpartition(".")[2] for cell in cells for name in re.findall(r"`([^`]*)`", cell)}
+    for settings, inherited in ((OpenVINOEngine, {}), (OpenVINOModel, Model.model_fields)):
+        missing = settings.model_fields.keys() - inherited.keys() - named
+        assert not missing, settings
+    assert not OpenVINOApp.model_fields.keys() - App.model_fields.keys() - named - {"openvino"}
