@@ -58,9 +58,10 @@ def decode(spec: TensorSpec, files: Sequence[bytes]) -> NDArray[Any]:
             )
         pictures.append(pixels)
     if spec.datatype == "BF16":
-        bits = np.stack(pictures).astype(np.float32).view(np.uint32) >> 16
+        bits = np.ascontiguousarray(np.stack(pictures), np.float32).view(np.uint32) >> 16
         return bits.astype(np.uint16)  # exact: 8 bits are all that a pixel has
-    return np.stack(pictures).astype(dtype)
+    # Colours in another order lie in another order too, which a runtime would have to copy.
+    return np.ascontiguousarray(np.stack(pictures), dtype)
 
 
 def _pixels(

@@ -57,9 +57,15 @@ class _Request:
 
     def __call__(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[int], /) -> Arrays:
         """Compute; the arrays are read where they lie."""
-        for place, (array, spec) in enumerate(zip(inputs, self._inputs, strict=True)):
+        for array, spec in zip(inputs, self._inputs, strict=True):
             check_fits(array, spec)
-            self._request.set_input_tensor(place, to_openvino(array, spec.datatype))
+        # A request keeps no tensor of these alive, and some own the copy that they lie over.
+        tensors = [
+            to_openvino(array, spec.datatype)
+            for array, spec in zip(inputs, self._inputs, strict=True)
+        ]
+        for place, tensor in enumerate(tensors):
+            self._request.set_input_tensor(place, tensor)
         if self._here:
             self._request.infer()
         else:

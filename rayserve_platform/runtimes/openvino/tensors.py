@@ -65,7 +65,7 @@ class _Writable:
 def to_openvino(array: NDArray[Any], datatype: str) -> Any:
     """Return a tensor over the array's own memory; over a copy where that is not contiguous.
 
-    The array must live as long as the tensor is used.
+    The tensor keeps the array or the copy; nothing of OpenVINO's keeps the tensor.
     """
     if datatype == "BYTES":
         tensor = ov.Tensor(ov.Type.string, ov.Shape(array.shape))

@@ -1,0 +1,72 @@
+"""What a request's memory looks like changes no number, and whole memory is read where it lies."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as op
+from PIL import Image
+
+from rayserve_platform.core.tensors import Infer
+from rayserve_platform.protocols.kserve.images import decode
+from tests.unit.runtimes.openvino.conftest import Start, outputs, tensor
+from tests.unit.runtimes.openvino.models import ir
+
+STRIDED = """
+import sys
+import numpy as np, openvino as ov
+from openvino import opset13 as op
+from rayserve_platform.core.tensors import TensorSpec
+from rayserve_platform.runtimes.openvino.loaded import _Request
+
+given = [op.parameter(ov.PartialShape([-1, -1]), ov.Type.f32) for _ in range(3)]
+total = op.add(op.add(given[0], given[1]), given[2])
+compiled = ov.Core().compile_model(ov.Model([op.result(total)], given), "CPU")
+specs = [TensorSpec(name=name, datatype="FP32", shape=(-1, -1)) for name in "abc"]
+for here in (False, True):
+    request = _Request(compiled, specs, specs[:1], here=here)
+    for side in (3, 64, 1500):
+        arrays = [np.random.default_rng(i).random((side, side), np.float32).T for i in range(3)]
+        (found,) = request(arrays, (0,))
+        if not np.array_equal(found, arrays[0] + arrays[1] + arrays[2]):
+            sys.exit(f"{side} x {side}: wrong numbers")
+"""
+"""A process of its own: memory that is read after it was freed may end one."""
+
+
+def test_strided_arrays_are_computed_right_whatever_their_size() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STRIDED], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("element", [ov.Type.f32, ov.Type.u8, ov.Type.f16])
+async def test_a_picture_reaches_the_model_as_its_pixels(
+    start: Start, tmp_path: Path, element: Any
+) -> None:
+    shape = (-1, 224, 224, 3)
+    two = op.constant(np.float32(2))
+    doubled = ir(
+        tmp_path / "m",
+        lambda x: op.multiply(op.convert(x, ov.Type.f32), two),
+        ("x", shape, element),
+    )
+    runtime = await start(doubled)
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), np.uint8)
+    files = []
+    for one in pixels:
+        file = io.BytesIO()
+        Image.fromarray(one).save(file, "PNG")
+        files.append(file.getvalue())
+    (spec,) = (await runtime.describe())[0].versions[0].inputs
+    data = decode(spec, files)
+    assert data.flags.c_contiguous
+    request = Infer(model="m", inputs=(tensor("x", data, spec.datatype),))
+    found = await outputs(runtime, request)
+    np.testing.assert_array_equal(found["y"], 2 * pixels[..., ::-1].astype(np.float32))
