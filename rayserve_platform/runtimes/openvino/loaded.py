@@ -40,6 +40,7 @@ class _Request:
         here: compute in the thread that calls, which saves a tiny model much of its time. Not for
             a graph that fails on some of its inputs: with one thread, infer() returns then as if
             all were well, and the outputs are those of the request before (OpenVINO 2026.4.1).
+        copied: places of inputs that must be copied, see `passed_on`.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class _Request:
         outputs: Sequence[TensorSpec],
         *,
         here: bool = False,
+        copied: frozenset[int] = frozenset(),
     ) -> None:
         self._request = compiled.create_infer_request()
         self._inputs = inputs
         self._outputs = outputs
         self._here = here
+        self._copied = copied
 
     def __call__(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[int], /) -> Arrays:
         """Compute; the arrays are read where they lie."""
@@ -65,7 +68,10 @@ class _Request:
             for array, spec in zip(inputs, self._inputs, strict=True)
         ]
         for place, tensor in enumerate(tensors):
-            self._request.set_input_tensor(place, tensor)
+            if place in self._copied:
+                tensor.copy_to(self._request.get_input_tensor(place))
+            else:
+                self._request.set_input_tensor(place, tensor)
         if self._here:
             self._request.infer()
         else:
@@ -75,6 +81,22 @@ class _Request:
             to_array(self._request.get_output_tensor(place), self._outputs[place].datatype)
             for place in outputs
         ]
+
+
+def passed_on(model: Any) -> frozenset[int]:
+    """Return the places of inputs that come out again, at most converted.
+
+    Where such a conversion changes nothing, the CPU's plugin lends the output an input's memory
+    and writes the next request's output there (OpenVINO 2026.4.1).
+    """
+    places: set[int] = set()
+    for result in model.get_results():
+        node = result
+        while node.get_type_name() in {"Result", "Convert"}:
+            node = node.input_value(0).get_node()
+        if node.get_type_name() == "Parameter":
+            places.add(model.get_parameter_index(node))
+    return frozenset(places)
 
 
 def load(path: Path, settings: OpenVINOModel, engine: OpenVINOEngine, threads: int) -> Loaded:
@@ -95,7 +117,10 @@ def load(path: Path, settings: OpenVINOModel, engine: OpenVINOEngine, threads: i
         core.set_property("CPU", reserved(engine, threads))
         compiled = core.compile_model(model, engine.device, properties(engine, threads))
         count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        requests: list[Requester] = [_Request(compiled, inputs, outputs) for _ in range(count)]
+        copied = passed_on(model)
+        requests: list[Requester] = [
+            _Request(compiled, inputs, outputs, copied=copied) for _ in range(count)
+        ]
     batched = _batched(requests[0], inputs, outputs, engine)
     max_rows = engine.max_batch_size if batched else 0
     quick = _quick(core, model, requests[0], engine, max_rows=max_rows)
@@ -170,7 +195,7 @@ def _quick(
     alone = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
     with map_exceptions(f"the model can't be compiled for {engine.device}"):
         compiled = core.compile_model(model, engine.device, properties(engine, 1) | alone)
-        small = _Request(compiled, inputs, outputs, here=True)
+        small = _Request(compiled, inputs, outputs, here=True, copied=passed_on(model))
     return small if is_quick(small, inputs, max_rows=max_rows) else None
 
 
