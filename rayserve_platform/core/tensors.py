@@ -4,6 +4,7 @@ Datatypes bear the Open Inference Protocol's names. Two of them have no numpy ty
 BF16 travels as its bits in uint16, BYTES as an object array of `bytes`.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -162,8 +163,7 @@ def check(request: Infer, version: ModelVersion) -> None:
     """
     given = {tensor.name: tensor for tensor in request.inputs}
     if len(given) != len(request.inputs):
-        names = [tensor.name for tensor in request.inputs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice, _ = Counter(tensor.name for tensor in request.inputs).most_common(1)[0]
         raise _invalid(f"Input '{twice[:200]}' is given more than once.")
     wanted = {spec.name: spec for spec in version.inputs}
     for name in given:

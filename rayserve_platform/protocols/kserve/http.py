@@ -18,12 +18,11 @@ from rayserve_platform.protocols.kserve import bodies, generation, metadata, sch
 from rayserve_platform.protocols.kserve.answer import (
     Found,
     find,
+    for_pictures,
     parts,
     size_of,
     sized,
-    spec_of,
 )
-from rayserve_platform.protocols.kserve.images import are_images
 from rayserve_platform.protocols.kserve.paths import Target, parse
 from rayserve_platform.protocols.kserve.tensors import invalid, shown
 from rayserve_platform.protocols.kserve.texts import infer, version_of
@@ -278,11 +277,9 @@ async def _decoded(
     """Decode the inputs, of which `body` has JSON up to `length`; pictures in a thread."""
     card, rest = found.served.card, body[length:]
     call = partial(to_infer, asked, rest, card, found.version, request_id=request_id)
-    for given in asked.inputs:
-        if given.datatype == "BYTES":
-            specs = spec_of(found)
-            if are_images("BYTES", len(given.shape), specs(given.name)):
-                return await asyncio.to_thread(call, spec=specs)
+    specs = for_pictures(found, asked.inputs)
+    if specs is not None:
+        return await asyncio.to_thread(call, spec=specs)
     return await sized(len(body), call)
 
 

@@ -12,6 +12,8 @@ from rayserve_platform.protocols.kserve import images
 from rayserve_platform.protocols.kserve.schema import refuse_unsupported
 from rayserve_platform.protocols.kserve.tensors import (
     MAX_RANK,
+    MAX_TENSORS,
+    check_count,
     check_shape,
     check_type,
     from_bytes,
@@ -40,6 +42,8 @@ CONTENTS = {
 """Where the values of each datatype stand; FP16 and BF16 are raw or nothing."""
 FIELDS = tuple(field.name for field in InferTensorContents.DESCRIPTOR.fields)
 NONE = InferTensorContents()
+TENSOR, RAW_ITEM, VALUE = 256, 32, 4
+"""What a tensor, a raw element of BYTES and a typed value cost, as measured: see `size_of`."""
 
 
 def to_infer(
@@ -59,6 +63,8 @@ def to_infer(
     Raises:
         PlatformError: INVALID_ARGUMENT naming the input, what is expected and what came.
     """
+    check_count(len(request.inputs), "inputs")
+    check_count(len(request.outputs), "outputs")
     raws = list(request.raw_input_contents)
     if sum(map(len, raws)) > max_bytes:
         raise invalid(
@@ -171,15 +177,21 @@ def put(parameter: Any, *, value: Value) -> None:
 
 
 def size_of(request: Any) -> int:
-    """Return about how many bytes or values a request has, or says it has where they are raw.
+    """Return how much there is to decode, in bytes of JSON that would take as long.
 
-    Raw data isn't looked at: taking it out of the message is a copy. No more of a shape is read
-    than it may have: the product of a million sizes would take minutes.
+    Raw data isn't looked at: taking it out of the message is a copy, so what is said of it counts.
     """
-    if not request.raw_input_contents:
-        size: int = request.ByteSize()
-        return size
-    return sum(prod(given.shape[:MAX_RANK]) for given in request.inputs)
+    raw = bool(request.raw_input_contents)
+    return sum(_size_of(given, raw=raw) for given in request.inputs[: MAX_TENSORS + 1])
+
+
+def _size_of(given: Any, *, raw: bool) -> int:
+    """No more of a shape is read than it may have: a million sizes' product takes minutes."""
+    if raw:
+        item = RAW_ITEM if given.datatype == "BYTES" else 1
+        return TENSOR + item * prod(given.shape[:MAX_RANK])
+    field = CONTENTS.get(given.datatype)
+    return TENSOR + VALUE * (0 if field is None else len(getattr(given.contents, field)))
 
 
 def is_typed(request: Any) -> bool:

@@ -19,13 +19,12 @@ from rayserve_platform.protocols.kserve import messages, metadata
 from rayserve_platform.protocols.kserve.answer import (
     Found,
     find,
+    for_pictures,
     parts,
     size_of,
     sized,
-    spec_of,
 )
 from rayserve_platform.protocols.kserve.generation import finish
-from rayserve_platform.protocols.kserve.images import are_images
 from rayserve_platform.protocols.kserve.messages import is_typed, put, render, to_infer, values
 from rayserve_platform.protocols.kserve.texts import infer, text_request, text_tensor
 
@@ -109,13 +108,14 @@ class KServeRpc:
     async def _answer(self, call: Call, found: Found, request: Any) -> Any:
         asked = await self._decoded(found, request, call.request_id)
         inference = await infer(found.served, asked)
+        raw = not is_typed(request)
         return await sized(
-            size_of(inference),
+            size_of(inference) * (1 if raw else messages.VALUE),
             render,
             inference,
             name=found.name,
             request_id=request.id,
-            raw=not is_typed(request),
+            raw=raw,
         )
 
     async def _decoded(self, found: Found, request: Any, request_id: str) -> Infer:
@@ -124,11 +124,9 @@ class KServeRpc:
         call = partial(
             to_infer, request, card, found.version, max_bytes=limit, request_id=request_id
         )
-        for given in request.inputs:
-            if given.datatype == "BYTES":
-                specs = spec_of(found)
-                if are_images("BYTES", len(given.shape), specs(given.name)):
-                    return await asyncio.to_thread(call, spec=specs)
+        specs = for_pictures(found, request.inputs)
+        if specs is not None:
+            return await asyncio.to_thread(call, spec=specs)
         return await sized(messages.size_of(request), call)
 
     async def _stream(self, call: Call) -> AsyncGenerator[Any, None]:

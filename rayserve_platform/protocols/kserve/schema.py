@@ -12,6 +12,7 @@ import orjson
 from rayserve_platform.core.tensors import Value
 from rayserve_platform.protocols.kserve.tensors import (
     Buffer,
+    check_count,
     check_shape,
     check_type,
     invalid,
@@ -78,6 +79,7 @@ def read(text: Buffer) -> Body:
     inputs = document.get("inputs")
     if type(inputs) is not list:
         raise invalid("'inputs' is required: a list of tensors.")
+    check_count(len(inputs), "inputs")
     return Body(
         id=read_id(document),
         parameters=parameters,
@@ -155,6 +157,7 @@ def _outputs(items: Any, binary: Any) -> dict[str, bool]:
         return {}
     if type(items) is not list:
         raise invalid("'outputs' must be a list of objects.", "outputs")
+    check_count(len(items), "outputs")
     wanted: dict[str, bool] = {}
     for index, item in enumerate(items):
         if type(item) is not dict:

@@ -24,6 +24,8 @@ assert sys.byteorder == "little"
 Buffer = bytes | memoryview
 
 MAX_RANK = 32
+MAX_TENSORS = 1024
+"""Of a request's inputs, and of its outputs: each costs more than its values may."""
 BRIEF = reprlib.Repr()
 """Writes a caller's value in bounded time and depth: `repr` fails on lists a thousand deep."""
 BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxother = 3, 200, 200
@@ -50,6 +52,12 @@ def shown(name: str) -> str:
 def written(value: Any) -> str:
     """Return a caller's value, of whatever type, as a message may carry it."""
     return BRIEF.repr(value)
+
+
+def check_count(count: int, where: str) -> None:
+    """Refuse more tensors than any model has; `where` says whether these are inputs or outputs."""
+    if count > MAX_TENSORS:
+        raise invalid(f"'{where}' has {count} tensors; the limit is {MAX_TENSORS}.", where)
 
 
 def check_type(name: str, datatype: str) -> None:

@@ -283,20 +283,3 @@ async def test_the_same_over_grpc(running, asked, code, message):
         await stub.ModelInfer(asked)
     assert caught.value.code().name == code
     assert message in (caught.value.details() or "")
-
-
-async def test_a_tensor_of_64_mib_goes_both_ways_over_grpc():
-    size = 2**26
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    async with (
-        kserve(model("large", x=("UINT8", (-1,))), limits={"max_body_mib": 64}) as running,
-        grpc.aio.insecure_channel(running.target, options=options) as channel,
-    ):
-        asked = request(
-            model_name="large",
-            tensor={"datatype": "UINT8", "shape": [size]},
-            raw_input_contents=[bytes(size - 1) + b"\x07"],
-        )
-        answer = await GRPCInferenceServiceStub(channel).ModelInfer(asked)
-    (raw,) = answer.raw_output_contents
-    assert (len(raw), raw[-1]) == (size, 7)
