@@ -63,11 +63,15 @@ class OpenVINORuntime(PartialRuntime):
         return tuple(model.card() for model in self._models.values())
 
     async def check_health(self) -> None:
-        """Raise if a model fails whatever it is given."""
+        """Raise if whatever is loaded fails whatever it is given.
+
+        The replica would be replaced, so one model's failure must not be the others'.
+        """
         if not self._models:
             raise PlatformError(Code.UNAVAILABLE, "The models are loading.")
-        for model in self._models.values():
-            model.check()
+        loaded = [one for model in self._models.values() for one in model.loaded()]
+        if loaded and all(one.lanes.dead for one in loaded):
+            raise PlatformError(Code.UNAVAILABLE, "The model's engine is not available.")
 
     async def infer(self, request: Infer) -> Inference:
         """Compute, together with whatever else waits."""

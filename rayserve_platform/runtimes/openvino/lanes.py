@@ -7,7 +7,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,6 +29,20 @@ class Requester(Protocol):
 
     def __call__(self, inputs: Sequence[NDArray[Any]], outputs: Sequence[int], /) -> Arrays:
         """Return the outputs at these places; blocks."""
+        ...
+
+
+class Judge(Protocol):
+    """Tells a request's failure from the engine's; used by several threads."""
+
+    def learn(self, arrays: Sequence[NDArray[Any]], /) -> None:
+        """Hear of inputs that were computed."""
+        ...
+
+    def blame(
+        self, requester: Requester, arrays: Sequence[NDArray[Any]], /
+    ) -> PlatformError | None:
+        """Say what is wrong with inputs that failed, or None if they aren't at fault; blocks."""
         ...
 
 
@@ -58,8 +72,7 @@ class Lanes:
         max_delay_s: how long a request waits for company.
         max_queued: most requests that wait.
         retry_after_s: what a refused request is told.
-        explain: says what is wrong with inputs that the model failed on, or None if the failure
-            is not theirs.
+        probe: tells whose fault a failure is.
     """
 
     def __init__(
@@ -70,13 +83,13 @@ class Lanes:
         max_delay_s: float,
         max_queued: int,
         retry_after_s: float,
-        explain: Callable[[Sequence[NDArray[Any]]], PlatformError | None],
+        probe: Judge,
     ) -> None:
         self._max_rows = max_rows
         self._max_delay_s = max_delay_s
         self._max_queued = max_queued
         self._retry_after_s = retry_after_s
-        self._explain = explain
+        self._probe = probe
         self._changed = threading.Condition()
         self._waiting: list[Job] = []
         self._failures = 0
@@ -189,11 +202,10 @@ class Lanes:
         if len(batch) > 1:
             try:
                 _tell(list(zip(batch, together(requester, batch), strict=True)))
-            except Exception:
-                # One request's numbers must not fail the others'.
-                log.debug("a batch of %d failed as a whole", len(batch), exc_info=True)
+            except Exception:  # noqa: BLE001  # one request's numbers must not fail the others'
+                log.debug("a batch of %d failed as a whole", len(batch))
             else:
-                self._failures = 0
+                self._succeeded(batch[0])
                 return
         answers = [(job, self._alone(requester, job)) for job in batch]
         _tell(answers)
@@ -204,13 +216,19 @@ class Lanes:
         except PlatformError as error:
             return error
         except Exception as error:
-            log.warning("an inference failed", exc_info=True)
-            theirs = self._explain(job.inputs)
+            theirs = self._probe.blame(requester, job.inputs)
             if theirs is None:
+                log.warning("an inference failed", exc_info=True)
                 self._failures += 1
-            return theirs or error
-        self._failures = 0
+                return error
+            self._failures = 0
+            return theirs
+        self._succeeded(job)
         return found
+
+    def _succeeded(self, job: Job) -> None:
+        self._failures = 0
+        self._probe.learn(job.inputs)
 
 
 def length(inputs: Sequence[NDArray[Any]]) -> int:

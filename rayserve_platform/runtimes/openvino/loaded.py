@@ -14,6 +14,7 @@ from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.tensors import TensorSpec
 from rayserve_platform.formats.graph import detect
 from rayserve_platform.runtimes.openvino.lanes import Arrays, Lanes, Requester
+from rayserve_platform.runtimes.openvino.probe import Probe
 from rayserve_platform.runtimes.openvino.quick import Quick, is_quick
 from rayserve_platform.runtimes.openvino.read import map_exceptions, read
 from rayserve_platform.runtimes.openvino.tensors import check_fits, specs, to_array, to_openvino
@@ -150,7 +151,7 @@ def _lanes(
         max_delay_s=engine.max_delay_ms / 1000,
         max_queued=engine.max_queued,
         retry_after_s=engine.retry_after_s,
-        explain=lambda arrays: explain(inputs, arrays),
+        probe=Probe(requests[0], inputs),
     )
 
 
@@ -238,17 +239,3 @@ def _batched(
             param="openvino.batching",
         )
     return True
-
-
-def explain(inputs: Sequence[TensorSpec], arrays: Sequence[NDArray[Any]]) -> PlatformError | None:
-    """Say that inputs were at fault for a failure, which can be only where they chose something."""
-    if not any(-1 in spec.shape for spec in inputs):
-        return None
-    shapes = ", ".join(
-        f"'{spec.name}' {list(array.shape)}" for spec, array in zip(inputs, arrays, strict=True)
-    )
-    return PlatformError(
-        Code.INVALID_ARGUMENT,
-        f"The model can't compute inputs of these shapes: {shapes[:1000]}.",
-        param="inputs",
-    )

@@ -24,10 +24,16 @@ log = logging.getLogger("rayserve.openvino")
 
 @dataclass(slots=True, kw_only=True)
 class _Version:
-    """What is known of one version; `tried` are the files of its last loading."""
+    """What is known of one version.
+
+    Args:
+        tried: the files of its last loading.
+        revived: it has been loaded anew because every inference failed.
+    """
 
     entry: ModelVersion
     tried: Fingerprint = ()
+    revived: bool = False
     loaded: Loaded | None = None
 
 
@@ -94,11 +100,9 @@ class ServedModel:
             versions=tuple(entries),
         )
 
-    def check(self) -> None:
-        """Raise if a version fails whatever it is given."""
-        for version in self._versions.values():
-            if version.loaded is not None and version.loaded.lanes.dead:
-                raise PlatformError(Code.UNAVAILABLE, "The model's engine is not available.")
+    def loaded(self) -> list[Loaded]:
+        """Return the versions that are loaded."""
+        return [version.loaded for version in self._versions.values() if version.loaded]
 
     async def start(self) -> None:
         """Load what the version policy asks for, as it lies there."""
@@ -130,6 +134,7 @@ class ServedModel:
                 return
             settled = {n for n, disk in self._seen.items() if before.get(n) == disk}
             await self._adapt(settled)
+            await self._revive(settled)
 
     async def reload(self) -> None:
         """Load every wanted version anew; what was loaded goes on serving where that fails.
@@ -189,6 +194,17 @@ class ServedModel:
         while (number := self._missing(settled)) is not None:
             await self._load(number)
         self._retire_unwanted()
+
+    async def _revive(self, settled: set[str]) -> None:
+        """Load anew, once, a version whose every inference fails."""
+        for number in settled:
+            version = self._versions.get(number)
+            if version is None or version.loaded is None or version.revived:
+                continue
+            if version.loaded.lanes.dead:
+                log.warning("model %s version %s is loaded anew", self.settings.id, number)
+                version.revived = True
+                await self._load(number)
 
     def _missing(self, settled: set[str] | None) -> str | None:
         for number in self._wanted():

@@ -32,6 +32,24 @@ class Held:
         return [made[place] for place in outputs]
 
 
+class Yours:
+    """Blames every failure on the request."""
+
+    fault: PlatformError | None = PlatformError(Code.INVALID_ARGUMENT, "yours")
+
+    def learn(self, arrays: Any) -> None:
+        """Learn nothing."""
+
+    def blame(self, requester: Any, arrays: Any) -> PlatformError | None:
+        return self.fault
+
+
+class Nobodys(Yours):
+    """Blames no failure on the request."""
+
+    fault = None
+
+
 @pytest.fixture
 def held() -> Held:
     return Held()
@@ -42,13 +60,12 @@ def lanes(held: Held) -> Iterator[Callable[..., Lanes]]:
     made: list[Lanes] = []
 
     def make(**options: Any) -> Lanes:
-        theirs = PlatformError(Code.INVALID_ARGUMENT, "yours")
         defaults: dict[str, Any] = {
             "max_rows": 8,
             "max_delay_s": 0.0,
             "max_queued": 16,
             "retry_after_s": 2.0,
-            "explain": lambda arrays: theirs,
+            "probe": Yours(),
         }
         made.append(Lanes([held], **{**defaults, **options}))
         return made[-1]
@@ -204,7 +221,7 @@ async def test_failures_that_are_nobodys_fault_count(
     lanes: Callable[..., Lanes], held: Held
 ) -> None:
     held.leave.set()
-    made = lanes(explain=lambda arrays: None)
+    made = lanes(probe=Nobodys())
     for _ in range(FAILURES_LIMIT):
         assert not made.dead
         with pytest.raises(RuntimeError):

@@ -20,6 +20,7 @@ from rayserve_platform.runtimes.openvino.lanes import Arrays, Lanes
 from rayserve_platform.runtimes.openvino.quick import LIMIT_S, Quick, is_quick
 from tests.unit.runtimes.openvino.conftest import Start, asked, outputs, refusal
 from tests.unit.runtimes.openvino.models import ir, times
+from tests.unit.runtimes.openvino.test_lanes import Yours
 
 
 class Doubles:
@@ -53,7 +54,7 @@ def quick(doubles: Doubles) -> Iterator[Callable[..., Quick]]:
             max_delay_s=0,
             max_queued=16,
             retry_after_s=2,
-            explain=lambda arrays: PlatformError(Code.INVALID_ARGUMENT, "yours"),
+            probe=Yours(),
         )
         made.append(Quick(lanes, doubles, max_rows=max_rows))
         return made[-1]
