@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import ModelCard
+from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.core.runtime import ModelRepository, NoRepository, Runtime
-from rayserve_platform.core.tensors import Value
+from rayserve_platform.core.tensors import Value, VersionState
 
 log = logging.getLogger("rayserve.catalog")
 
@@ -21,6 +21,8 @@ HEALTH_TIMEOUT_S = 5.0
 HEALTH_GRACE_S = 30.0
 CARD_TTL_S = 10.0
 """A card is asked for again after this long: adapters and readiness can change while serving."""
+MISS_TTL_S = 0.5
+"""So long a card is believed that lacks what a request means: it may be there by now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,25 @@ class Entry:
         self._cards = await self.runtime.describe()
         self._asked_at = time.monotonic()
 
+    async def renew(self) -> None:
+        """Ask again for cards that lack something, unless this was done a moment ago."""
+        if self._cards is None:
+            return
+        try:
+            async with asyncio.timeout(BRIEFLY_S), self._asking:
+                if time.monotonic() - self._asked_at >= MISS_TTL_S:
+                    await self._ask_again()
+        except TimeoutError:
+            self._asked_at = time.monotonic()
+
     async def _refreshed(self) -> None:
+        try:
+            await self._ask_again()
+        finally:
+            self._refresh = None
+
+    async def _ask_again(self) -> None:
+        """Ask for the cards, and keep those known where there is no answer."""
         try:
             await self.ask()
         except PlatformError:
@@ -91,8 +111,6 @@ class Entry:
         except Exception:
             log.exception("a runtime could not describe itself")
             self._asked_at = time.monotonic()
-        finally:
-            self._refresh = None
 
 
 class Catalog:
@@ -118,15 +136,17 @@ class Catalog:
             for item in runtimes
         ]
 
-    async def resolve(self, name: str | None) -> Served:
+    async def resolve(self, name: str | None, version: str | None = None) -> Served:
         """Return the model that `name` stands for, and the runtime that serves it.
+
+        A runtime is asked again whose cards lack the name, or the version that is meant.
 
         Raises:
             PlatformError: NOT_FOUND naming the served models; INVALID_ARGUMENT when no name is
                 given and several models are served; UNAVAILABLE when the model could not be loaded;
                 whatever `describe` raises (UNAVAILABLE).
         """
-        served = await (self._only() if not name else self._named(name))
+        served = await (self.look_up(name, version) if name else self._only())
         if served.card.problem:
             raise PlatformError(
                 Code.UNAVAILABLE,
@@ -134,6 +154,20 @@ class Catalog:
                 param="model",
             )
         return served
+
+    async def look_up(self, name: str, version: str | None = None) -> Served:
+        """Return what a name stands for as `resolve` does, broken models included."""
+        found = await self._named(name)
+        if found is None or _may_be_old(found.card, version):
+            await asyncio.gather(*(entry.renew() for entry in self._candidates(name)))
+            found = await self._named(name)
+        if found is None:
+            raise PlatformError(
+                Code.NOT_FOUND,
+                f"The model '{name[:200]}' does not exist. Served models: {await self._known()}.",
+                param="model",
+            )
+        return found
 
     async def _only(self) -> Served:
         if len(self._entries) == 1:
@@ -147,7 +181,7 @@ class Catalog:
             param="model",
         )
 
-    async def _named(self, name: str) -> Served:
+    async def _named(self, name: str) -> Served | None:
         unreached: PlatformError | None = None
         candidates = self._candidates(name)
         patience_s = self._load_wait_s if len(candidates) == 1 else BRIEFLY_S
@@ -162,11 +196,7 @@ class Catalog:
                 return found
         if unreached is not None:
             raise unreached
-        raise PlatformError(
-            Code.NOT_FOUND,
-            f"The model '{name[:200]}' does not exist. Served models: {await self._known()}.",
-            param="model",
-        )
+        return None
 
     async def described(self) -> list[Served]:
         """Return what the runtimes that can be reached now describe, broken models included.
@@ -257,3 +287,11 @@ class Catalog:
         for card in [served.card for served in await self.served()]:
             names += [card.id, *card.aliases, *(adapter.name for adapter in card.adapters)]
         return ", ".join(names) or "none"
+
+
+def _may_be_old(card: ModelCard, version: str | None) -> bool:
+    """Say whether a card lacks what a request means, and its model may have changed."""
+    if card.problem:
+        return True
+    able = [v.version for v in card.versions if v.state is VersionState.AVAILABLE]
+    return Task.INFER in card.tasks and (version not in able if version else not able)

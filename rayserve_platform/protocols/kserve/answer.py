@@ -68,7 +68,7 @@ class Found:
 
 async def find(catalog: Catalog, record: Record, name: str, version: str | None) -> Found:
     """Return the model that a request names; it must name one."""
-    served = await catalog.resolve(name)
+    served = await catalog.resolve(name, version)
     record.model = served.card.id
     return Found(served=served, name=name, version=version or None)
 

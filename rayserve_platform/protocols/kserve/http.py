@@ -168,7 +168,9 @@ class KServeHttp:
         found = await self._find(exchange, target)
         version = version_of(found.served.card, target.version)
         card, request_id = found.served.card, exchange.request_id
-        request = await asyncio.to_thread(raw_infer, body, card, version, request_id=request_id)
+        request = await asyncio.to_thread(
+            raw_infer, body, card, version, asked=target.version, request_id=request_id
+        )
         inference = await infer(found.served, request)
         headers, answer = await sized(
             size_of(inference),

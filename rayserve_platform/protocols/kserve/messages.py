@@ -189,7 +189,7 @@ def _size_of(given: Any, *, raw: bool) -> int:
     """No more of a shape is read than it may have: a million sizes' product takes minutes."""
     if raw:
         item = RAW_ITEM if given.datatype == "BYTES" else 1
-        return TENSOR + item * prod(given.shape[:MAX_RANK])
+        return TENSOR + item * int(prod(given.shape[:MAX_RANK]))
     field = CONTENTS.get(given.datatype)
     return TENSOR + VALUE * (0 if field is None else len(getattr(given.contents, field)))
 

@@ -65,7 +65,7 @@ async def is_ready(catalog: Catalog, name: str, version: str | None) -> bool:
         PlatformError: NOT_FOUND for a model or version that does not exist.
     """
     try:
-        served = await catalog.resolve(name)
+        served = await catalog.resolve(name, version)
         version_of(served.card, version)
     except PlatformError as error:
         if error.code is Code.NOT_FOUND:

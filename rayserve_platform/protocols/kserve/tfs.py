@@ -100,7 +100,9 @@ class Tfs:
         found = await find(self._catalog, exchange.record, target.model, target.version)
         card = found.served.card
         version = version_of(card, target.version)
-        call = partial(to_infer, document, card, version, request_id=exchange.request_id)
+        call = partial(
+            to_infer, document, card, version, asked=target.version, request_id=exchange.request_id
+        )
         if any(spec.datatype != "BYTES" and len(spec.shape) == 4 for spec in version.inputs):
             request = await asyncio.to_thread(call)
         else:
@@ -112,9 +114,18 @@ class Tfs:
 
 
 def to_infer(
-    document: dict[str, Any], card: ModelCard, version: ModelVersion, *, request_id: str = ""
+    document: dict[str, Any],
+    card: ModelCard,
+    version: ModelVersion,
+    *,
+    asked: str | None = None,
+    request_id: str = "",
 ) -> Infer:
-    """Turn a body of `predict` into the vocabulary's request."""
+    """Turn a body of `predict` into the vocabulary's request.
+
+    `version` tells the tensors; `asked` is the one that the request names, if it does: without,
+    the runtime takes the one that it has by then.
+    """
     signature = document.get("signature_name", "")
     if signature not in ("", SIGNATURE):
         raise invalid(f"'signature_name' must be '{SIGNATURE}'.", "signature_name")
@@ -129,7 +140,7 @@ def to_infer(
         if name not in specs:
             raise invalid(f"Unknown input '{shown(name)}'; expected {', '.join(specs)}.")
     tensors = tuple(_tensor(specs[name], value) for name, value in columns.items())
-    return Infer(model=card.id, inputs=tensors, version=version.version, request_id=request_id)
+    return Infer(model=card.id, inputs=tensors, version=asked, request_id=request_id)
 
 
 def _columns(instances: Any, specs: dict[str, TensorSpec]) -> dict[str, Any]:

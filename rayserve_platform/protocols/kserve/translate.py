@@ -102,9 +102,16 @@ def _files(given: Given, raw: memoryview | None) -> list[bytes]:
 
 
 def raw_infer(
-    body: Buffer, card: ModelCard, version: ModelVersion, *, request_id: str = ""
+    body: Buffer,
+    card: ModelCard,
+    version: ModelVersion,
+    *,
+    asked: str | None = None,
+    request_id: str = "",
 ) -> Infer:
     """Turn a body that is nothing but the data of the model's only input.
+
+    `version` tells the tensor; `asked` is the one that the request names, if it does.
 
     Source: binary tensor data extension, "raw binary request": the header's length is 0, and what
     one dimension leaves open follows from the data's length.
@@ -126,7 +133,7 @@ def raw_infer(
     else:
         data = from_bytes(spec.name, spec.datatype, _implied(spec, len(body)), body)
     tensor = Tensor(name=spec.name, datatype=spec.datatype, data=data)
-    return Infer(model=card.id, inputs=(tensor,), version=version.version, request_id=request_id)
+    return Infer(model=card.id, inputs=(tensor,), version=asked, request_id=request_id)
 
 
 def _implied(spec: TensorSpec, size_bytes: int) -> tuple[int, ...]:

@@ -191,6 +191,52 @@ async def test_a_name_that_a_model_which_is_down_may_have_is_unavailable_not_unk
     assert caught.value.code is Code.UNAVAILABLE
 
 
+@pytest.fixture
+def at_once(monkeypatch):
+    """A runtime is asked again for what is missed, however lately it was asked."""
+    monkeypatch.setattr(catalog_module, "MISS_TTL_S", 0.0)
+
+
+async def test_a_model_that_is_new_is_found_at_the_first_request_for_it(at_once):
+    runtime = Described("a")
+    catalog = Catalog([Described("z"), runtime])
+    await catalog.resolve("a")
+    runtime.more = (replace(runtime.card, id="b"),)
+    assert (await catalog.resolve("b")).card.id == "b"
+
+
+async def test_a_missed_name_is_asked_for_once_at_a_time_and_not_soon_again():
+    runtime = Described("a")
+    catalog = Catalog([runtime])
+    await catalog.resolve("a")
+    for _ in range(3):
+        with pytest.raises(PlatformError):
+            await catalog.resolve("b")
+    assert runtime.asked == 1
+
+
+async def test_a_missed_name_is_not_found_though_the_runtime_cannot_be_asked(at_once):
+    runtime = Described("a")
+    catalog = Catalog([runtime])
+    await catalog.resolve("a")
+    runtime.failure = down()
+    with pytest.raises(PlatformError) as caught:
+        await catalog.resolve("b")
+    assert caught.value.code is Code.NOT_FOUND
+    assert (await catalog.resolve("a")).card is runtime.card
+
+
+async def test_a_broken_model_that_was_mended_is_served_at_once(at_once):
+    runtime = Described("a")
+    well = runtime.card
+    runtime.card = replace(well, problem="no config.yml")
+    catalog = Catalog([runtime])
+    with pytest.raises(PlatformError):
+        await catalog.resolve("a")
+    runtime.card = well
+    assert (await catalog.resolve("a")).card is well
+
+
 async def test_one_runtime_may_serve_several_models():
     runtime = Described("a")
     runtime.more = (replace(runtime.card, id="b", aliases=("bee",)),)
