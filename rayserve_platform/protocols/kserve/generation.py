@@ -71,9 +71,11 @@ def read(document: Mapping[str, Any], *, stream: bool) -> tuple[str, dict[str, A
         raise invalid("'parameters' must be an object.", "parameters")
     found = {key: value for key, value in document.items() if key not in ENDPOINT}
     found |= parameters or {}
-    asked = {document.get("stream"), found.pop("stream", None)} - {None}
-    if asked - {stream}:
-        raise invalid("'stream': generate answers whole, generate_stream in parts.", "stream")
+    for asked in (document.get("stream"), found.pop("stream", None)):
+        if asked is not None and type(asked) is not bool:
+            raise invalid(f"'stream' must be true or false, got {written(asked)}.", "stream")
+        if asked is not None and asked is not stream:
+            raise invalid("'stream': generate answers whole, generate_stream in parts.", "stream")
     return text, found
 
 

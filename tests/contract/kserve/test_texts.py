@@ -144,6 +144,9 @@ async def test_details_tell_why_a_text_ended_and_its_tokens(serve):
         ({"text_input": "a", "top_p": True}, "'top_p' must be a number from 0 to 1"),
         ({"text_input": "a", "stop": [1]}, "'stop' must be a text or a list of texts"),
         ({"text_input": "a", "stream": True}, "generate_stream in parts"),
+        ({"text_input": "a", "stream": []}, "'stream' must be true or false"),
+        ({"text_input": "a", "stream": 0}, "'stream' must be true or false"),
+        ({"text_input": "a", "parameters": {"stream": {}}}, "'stream' must be true or false"),
         ({"text_input": "a", "id": 5}, "'id' must be a string"),
     ],
 )

@@ -8,12 +8,14 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rayserve_platform.core.catalog import Served
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.core.tensors import DTYPES, ModelVersion, Tensor, TensorSpec
 from rayserve_platform.pb.kserve_inference_pb2 import ModelInferRequest
-from rayserve_platform.protocols.kserve import messages, tfs, translate
-from rayserve_platform.protocols.kserve.schema import read
+from rayserve_platform.protocols.kserve import generation, messages, tfs, translate
+from rayserve_platform.protocols.kserve.schema import read, read_id
+from tests.conftest import fake_runtime
 
 CARD = ModelCard(id="m", root="m", runtime="fake", tasks=frozenset({Task.INFER}))
 SPECS = {
@@ -65,19 +67,21 @@ def documents(draw: Any) -> dict[str, Any]:
 
 def decoded(call: Any) -> tuple[Tensor, ...]:
     """Return what was decoded; a refusal must be the caller's, and have a text."""
-    found: tuple[Tensor, ...]
-    refused: PlatformError | None
-    try:
-        found = call().inputs
-    except PlatformError as error:
-        refused, found = error, ()
-    else:
-        refused = None
-    assert refused is None or refused.code is Code.INVALID_ARGUMENT
-    assert refused is None or 0 < len(refused.message) < 2000
+    found: tuple[Tensor, ...] = getattr(answered(call), "inputs", ())
     for tensor in found:
         assert tensor.data.dtype == DTYPES[tensor.datatype]
     return found
+
+
+def answered(call: Any) -> Any:
+    """Return what a call returns, or nothing where it refuses as it may."""
+    try:
+        return call()
+    except PlatformError as error:
+        refused = error
+    assert refused.code is Code.INVALID_ARGUMENT
+    assert 0 < len(refused.message) < 2000
+    return None
 
 
 def rest_request(text: bytes, rest: bytes) -> tuple[Tensor, ...]:
@@ -178,3 +182,28 @@ def test_any_protobuf_that_can_be_read(wire):
 )
 def test_any_body_of_predict(document):
     decoded(lambda: tfs.to_infer(document, CARD, VERSION))
+
+
+parameters = st.dictionaries(
+    st.sampled_from([*generation.PARAMETERS, "stop", "stream", "z"]), json_values, max_size=3
+)
+generates = st.builds(
+    lambda text, beside, rest: {"text_input": text, **beside, **rest},
+    st.text(max_size=5) | json_values,
+    parameters,
+    st.fixed_dictionaries({}, optional={"parameters": parameters | json_values, "id": json_values}),
+)
+
+
+@brief
+@given(generates, st.booleans())
+def test_any_body_of_generate(document, stream):
+    served = Served(card=CARD, runtime=fake_runtime())
+
+    def read_all() -> Any:
+        text, found = generation.read(document, stream=stream)
+        asked = generation.to_generate(served, text, found, stream=stream, request_id="r")
+        return read_id(document), asked
+
+    made = answered(read_all)
+    assert made is None or made[1].prompt == document["text_input"]
