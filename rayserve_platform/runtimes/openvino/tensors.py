@@ -30,9 +30,15 @@ ELEMENTS: dict[str, Any] = {
 """OpenVINO's element type of each datatype."""
 
 
-CUT = frozenset({"INT64", "UINT64"})
-"""Datatypes of which OpenVINO's devices see the lower 32 bits alone (2026.4.1)."""
-LOWEST, HIGHEST = -(2**31), 2**31 - 1
+WHOLE = (-(2**31), 2**31 - 1, "in 32 bits")
+FLOAT = (-float(np.finfo(np.float32).max), float(np.finfo(np.float32).max), "as FP32")
+BOUNDS: dict[str, tuple[float, float, str]] = {
+    "INT64": WHOLE,
+    "UINT64": WHOLE,
+    "UINT32": WHOLE,
+    "FP64": FLOAT,
+}
+"""Datatypes that OpenVINO's devices compute as smaller ones, and what fits (2026.4.1)."""
 
 
 def check_fits(array: NDArray[Any], spec: TensorSpec) -> None:
@@ -41,14 +47,18 @@ def check_fits(array: NDArray[Any], spec: TensorSpec) -> None:
     Raises:
         PlatformError: INVALID_ARGUMENT naming the input and the number.
     """
-    if spec.datatype not in CUT or not array.size:
+    if spec.datatype not in BOUNDS or not array.size:
         return
-    least, most = int(array.min()), int(array.max())
-    if least < LOWEST or most > HIGHEST:
+    lowest, highest, how = BOUNDS[spec.datatype]
+    if array.dtype.kind == "f":  # NaN stays NaN, and these pass it over
+        least, most = np.fmin.reduce(array, None).item(), np.fmax.reduce(array, None).item()
+    else:
+        least, most = array.min().item(), array.max().item()
+    if least < lowest or most > highest:
         raise PlatformError(
             Code.INVALID_ARGUMENT,
-            f"Input '{spec.name}' holds {most if most > HIGHEST else least}: OpenVINO computes "
-            f"{spec.datatype} in 32 bits, so it takes numbers from {LOWEST} to {HIGHEST}.",
+            f"Input '{spec.name}' holds {most if most > highest else least}: OpenVINO computes "
+            f"{spec.datatype} {how}, so it takes numbers from {lowest} to {highest}.",
             param=spec.name,
         )
 

@@ -131,26 +131,43 @@ async def test_shapes_that_only_together_make_no_sense_are_the_callers_mistake(
     assert found["y"].tolist() == [[2] * 4] * 2
 
 
+FLOAT = float(np.finfo(np.float32).max)
+
+
 @pytest.mark.parametrize(
-    ("element", "kind", "cut"),
+    ("element", "fitting", "cut"),
     [
-        (ov.Type.i64, np.int64, [2**31, -(2**31) - 1, 2**40, -(2**63)]),
-        (ov.Type.u64, np.uint64, [2**31, 2**40, 2**64 - 1]),
+        (ov.Type.i64, [-(2**31), 2**31 - 1], [2**31, -(2**31) - 1, 2**40, -(2**63)]),
+        (ov.Type.u64, [0, 2**31 - 1], [2**31, 2**40, 2**64 - 1]),
+        (ov.Type.u32, [0, 2**31 - 1], [2**31, 2**32 - 1]),
+        (ov.Type.f64, [-FLOAT, FLOAT], [1e300, -3.5e38, np.inf, -np.inf]),
     ],
 )
-async def test_numbers_that_openvino_would_cut_are_refused(
-    start: Start, tmp_path: Path, element: Any, kind: Any, cut: list[int]
+async def test_numbers_that_openvino_would_compute_as_others_are_refused(
+    start: Start, tmp_path: Path, element: Any, fitting: list[Any], cut: list[Any]
 ) -> None:
-    runtime = await start(ir(tmp_path / "m", lambda x: op.concat([x], 0), ("x", (-1, 2), element)))
-    fitting = [0, 2**31 - 1]
-    good = [outputs(runtime, asked(x=np.full((1, 2), n, kind))) for n in fitting]
+    kind = element.to_dtype().type
+
+    def compare(x: Any) -> Any:
+        return [op.greater(x, op.constant(kind(7))), op.maximum(x, op.constant(kind(7)))]
+
+    runtime = await start(ir(tmp_path / "m", compare, ("x", (-1, 2), element)))
+    good = [outputs(runtime, asked(x=np.array([[1, n]], kind))) for n in fitting]
     bad = [refusal(runtime.infer(asked(x=np.array([[1, n]], kind)))) for n in cut]
     errors, found = await asyncio.gather(asyncio.gather(*bad), asyncio.gather(*good))
-    assert [one["y"].tolist() for one in found] == [[[n, n]] for n in fitting]
+    for one, number in zip(found, fitting, strict=True):
+        assert one["y0"].tolist() == [[False, bool(number > 7)]]
+        np.testing.assert_array_equal(one["y1"], np.maximum([[1, number]], 7).astype(kind))
     for error, number in zip(errors, cut, strict=True):
         assert (error.code, error.param) == (Code.INVALID_ARGUMENT, "x")
         assert f"holds {number}: OpenVINO computes" in error.message
     await runtime.check_health()
+
+
+async def test_what_is_no_number_goes_in_and_comes_out(start: Start, tmp_path: Path) -> None:
+    double = ir(tmp_path / "m", lambda x: op.multiply(x, x), ("x", (2,), ov.Type.f64))
+    found = await outputs(await start(double), asked(x=np.array([np.nan, 3.0])))
+    np.testing.assert_array_equal(found["y"], [np.nan, 9.0])
 
 
 async def test_no_rows_in_give_no_rows_out(start: Start, tmp_path: Path) -> None:
