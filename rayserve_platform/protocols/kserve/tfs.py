@@ -28,7 +28,13 @@ from rayserve_platform.edge.http import Exchange
 from rayserve_platform.protocols.kserve import bodies, images, schema
 from rayserve_platform.protocols.kserve.answer import find, size_of, sized
 from rayserve_platform.protocols.kserve.paths import Target
-from rayserve_platform.protocols.kserve.tensors import from_values, invalid, objects, shown
+from rayserve_platform.protocols.kserve.tensors import (
+    MAX_RANK,
+    from_values,
+    invalid,
+    objects,
+    shown,
+)
 from rayserve_platform.protocols.kserve.texts import infer, version_of, versions_of
 
 DTYPES = {
@@ -179,6 +185,8 @@ def _shape(spec: TensorSpec, value: Any) -> tuple[tuple[int, ...], list[Any]]:
         if len(widths) > 1:
             raise invalid(f"Input '{spec.name}': the rows differ in length.")
         shape.append(widths.pop())
+        if len(shape) > MAX_RANK:
+            raise invalid(f"Input '{spec.name}' has more than {MAX_RANK} dimensions.")
         flat = [inner for item in flat for inner in item]
     return tuple(shape), flat
 
@@ -233,10 +241,12 @@ def render(inference: Inference, *, by_row: bool) -> dict[str, Any]:
 
 def _values(tensor: Tensor) -> Any:
     if tensor.datatype == "BYTES":
-        return np.frompyfunc(_text, 1, 1)(tensor.data).tolist()
+        texts = np.frompyfunc(_text, 1, 1)(tensor.data)
+        return texts.tolist() if tensor.data.ndim else texts
+    data = tensor.data
     if tensor.datatype == "BF16":
-        return (tensor.data.astype(np.uint32) << 16).view(np.float32)
-    return np.ascontiguousarray(tensor.data)
+        data = (data.astype(np.uint32) << 16).view(np.float32)
+    return np.ascontiguousarray(data) if data.ndim else data[()]
 
 
 def _text(item: bytes) -> Any:

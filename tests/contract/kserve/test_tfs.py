@@ -2,6 +2,7 @@
 
 import base64
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from rayserve_platform.core.errors import PlatformError
 from rayserve_platform.core.tensors import Inference, Tensor
-from rayserve_platform.protocols.kserve.tfs import render
+from rayserve_platform.protocols.kserve.tfs import render, written
 from tests.conftest import fake_runtime
 from tests.contract.kserve.recordings import model
 
@@ -20,6 +21,12 @@ TWO = {"x": ("FP32", (-1, 2)), "w": ("BYTES", (-1,))}
 
 def b64(data: bytes) -> dict[str, str]:
     return {"b64": base64.b64encode(data).decode()}
+
+
+def nested(item: Any, depth: int) -> Any:
+    for _ in range(depth):
+        item = [item]
+    return item
 
 
 @pytest.fixture
@@ -105,6 +112,11 @@ async def test_pictures_come_in_base64(serve):
         ({"instances": [{"x": [1, 2], "w": {"b64": "!"}}]}, "expected valid base64"),
         ({"instances": [{"x": [b64(b"a"), 2], "w": "a"}]}, "expected valid base64"),
         ({"inputs": {"x": [[1, 2], [3]], "w": ["a"]}}, "the rows differ in length"),
+        (
+            {"inputs": {"x": [[1, 2]], "w": nested(b64(b"a"), 70)}},
+            "'w' has more than 32 dimensions",
+        ),
+        ({"inputs": {"x": nested(1, 33), "w": ["a"]}}, "'x' has more than 32 dimensions"),
         ({"instances": [], "signature_name": "other"}, "'signature_name'"),
         ({"instances": [], "signature_name": []}, "'signature_name'"),
     ],
@@ -113,6 +125,33 @@ async def test_what_can_not_be_predicted_is_refused_by_name(running, body, words
     found = await running.http.post(PREDICT, json=body)
     assert found.status_code == 400
     assert words in found.json()["error"]
+
+
+async def test_a_scalar_is_answered_as_one(serve):
+    running = await serve(model("one", x=("FP32", ())), model("word", w=("BYTES", ())))
+    found = await running.http.post("/v1/models/one:predict", json={"inputs": 0.25})
+    assert found.json() == {"outputs": 1.5}
+    found = await running.http.post("/v1/models/word:predict", json={"inputs": "a"})
+    assert found.json() == {"outputs": "a"}
+    found = await running.http.post("/v1/models/word:predict", json={"inputs": b64(b"\xff")})
+    assert found.json() == {"outputs": b64(b"\xff")}
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value", "text"),
+    [
+        ("FP32", np.float32(1.1), b"1.1"),
+        ("FP16", np.float16(0.5), b"0.5"),
+        ("BF16", np.uint16(0x3FC0), b"1.5"),
+        ("INT64", np.int64(-7), b"-7"),
+        ("BOOL", np.bool_(True), b"true"),
+        ("FP64", np.float64("nan"), b"null"),
+    ],
+)
+def test_a_scalar_of_each_kind_is_written(datatype, value, text):
+    output = Tensor(name="y", datatype=datatype, data=np.array(value))
+    inference = Inference(model="m", outputs=(output,))
+    assert written(inference, by_row=False) == b'{"outputs":' + text + b"}"
 
 
 def test_outputs_of_different_lengths_have_no_rows():

@@ -191,7 +191,9 @@ generates = st.builds(
     lambda text, beside, rest: {"text_input": text, **beside, **rest},
     st.text(max_size=5) | json_values,
     parameters,
-    st.fixed_dictionaries({}, optional={"parameters": parameters | json_values, "id": json_values}),
+    st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("id", "stream"), json_values) | {"parameters": parameters}
+    ),
 )
 
 
