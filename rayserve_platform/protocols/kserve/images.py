@@ -22,6 +22,8 @@ MAX_PIXELS = 2**26
 """Of one picture: a file of a few kilobytes can claim any number."""
 MAX_BYTES = 2**30
 """Of one tensor of pixels."""
+TOO_SMALL = frozenset({"INT8", "BOOL"})
+"""Datatypes without room for a pixel's 0 to 255."""
 CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -43,6 +45,10 @@ def decode(spec: TensorSpec, files: Sequence[bytes]) -> NDArray[Any]:
         raise invalid(
             f"Input '{spec.name}': encoded images need the layout NHWC with 1, 3 or 4 channels; "
             f"this input has the shape {list(spec.shape)}."
+        )
+    if spec.datatype in TOO_SMALL:
+        raise invalid(
+            f"Input '{spec.name}': {spec.datatype} can't hold the pixels of encoded images."
         )
     if not files:
         raise invalid(f"Input '{spec.name}': expected an encoded image, got none.")

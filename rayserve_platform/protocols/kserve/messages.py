@@ -127,8 +127,10 @@ def _tensor(given: Any, raw: bytes | None, spec: Callable[[str], TensorSpec | No
     found = spec(name) if datatype == "BYTES" else None
     if images.are_images(datatype, len(shape), found):
         assert found is not None
-        listed = list(contents.bytes_contents)
-        files = listed if raw is None else unpack(name, shape, raw)
+        if raw is None:
+            files = list(_typed(name, datatype, shape, contents))
+        else:
+            files = unpack(name, shape, raw)
         return Tensor(name=name, datatype=found.datatype, data=images.decode(found, files))
     if raw is not None:
         return Tensor(name=name, datatype=datatype, data=from_bytes(name, datatype, shape, raw))

@@ -7,10 +7,14 @@ import pytest
 from PIL import Image
 
 from rayserve_platform.core.errors import PlatformError
+from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.core.tensors import TensorSpec
+from rayserve_platform.pb.kserve_inference_pb2 import InferTensorContents, ModelInferRequest
 from rayserve_platform.protocols.kserve.images import are_images, decode
+from rayserve_platform.protocols.kserve.messages import to_infer
 
 RED = (200, 30, 10)
+CARD = ModelCard(id="m", root="m", runtime="fake", tasks=frozenset({Task.INFER}))
 
 
 def spec(*shape: int, datatype: str = "FP32") -> TensorSpec:
@@ -75,6 +79,34 @@ def test_where_the_size_is_open_all_are_as_large_as_the_first():
 )
 def test_what_is_no_picture_for_this_input_is_refused(shape, files, message):
     assert message in refusal(spec(*shape), files)
+
+
+@pytest.mark.parametrize("datatype", ["INT8", "BOOL"])
+def test_pixels_that_the_datatype_can_not_hold_are_refused(datatype):
+    message = refusal(spec(1, 3, 4, 3, datatype=datatype), [picture()])
+    assert message == f"Input 'x': {datatype} can't hold the pixels of encoded images."
+
+
+def _message(shape, **contents) -> ModelInferRequest:
+    request = ModelInferRequest()
+    request.inputs.add(
+        name="x", datatype="BYTES", shape=shape, contents=InferTensorContents(**contents)
+    )
+    return request
+
+
+def test_pictures_in_typed_contents_are_as_many_as_the_shape_says():
+    def decoded(request):
+        return to_infer(request, CARD, None, lambda _: spec(-1, 3, 4, 3)).inputs[0].data
+
+    assert decoded(_message([2], bytes_contents=[picture()] * 2)).shape == (2, 3, 4, 3)
+    for request, words in (
+        (_message([7], bytes_contents=[picture()]), "expected 7 elements for shape [7], got 1"),
+        (_message([1], bytes_contents=[picture()], int_contents=[1]), "got 'int_contents'"),
+    ):
+        with pytest.raises(PlatformError) as caught:
+            decoded(request)
+        assert words in caught.value.message
 
 
 def test_many_pictures_are_bounded_before_they_are_kept():
