@@ -23,6 +23,9 @@ from rayserve_platform.settings.openvino import OpenVINOEngine, OpenVINOModel
 
 log = logging.getLogger("rayserve.openvino")
 
+SUB_GRAPHS = frozenset({"If", "Loop", "TensorIterator"})
+"""Operations with graphs of their own, whose work may follow from a request's numbers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
@@ -189,6 +192,7 @@ def _quick(
         not plain
         or engine.max_delay_ms
         or engine.streams is not None
+        or SUB_GRAPHS & {op.get_type_name() for op in model.get_ops()}
         or not _sizes_are_known(model)
         or not is_quick(request, inputs, max_rows=max_rows)
     ):

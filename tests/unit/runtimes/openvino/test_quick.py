@@ -202,3 +202,45 @@ async def test_a_graph_that_fails_on_some_numbers_is_left_to_the_threads(
     )
     runtime = await start(reshape)
     assert isinstance(served_by(runtime), Lanes)
+
+
+def repeated(x: Any, times: Any) -> Any:
+    """Double x as many times as a request says."""
+    state = op.parameter([4], ov.Type.f32)
+    always = op.constant(np.array(True))
+    body = ov.Model([op.add(state, state), always], [state], "body")
+    loop = op.loop(times, always)
+    loop.set_function(body)
+    loop.set_special_body_ports([-1, 1])
+    doubled = body.get_results()[0].output(0)
+    loop.set_merged_input(state, x.output(0), doubled)
+    loop.get_iter_value(doubled, -1)
+    return loop
+
+
+def either(x: Any, which: Any) -> Any:
+    """Double x or not, as a request says."""
+    given = [op.parameter([4], ov.Type.f32) for _ in range(2)]
+    double = ov.Model([op.add(given[0], given[0])], given[:1], "double")
+    negative = ov.Model([op.negative(given[1])], given[1:], "negative")
+    chosen = op.if_op(which)
+    chosen.set_then_body(double)
+    chosen.set_else_body(negative)
+    chosen.set_input(x.output(0), *given)
+    chosen.set_output(double.get_results()[0], negative.get_results()[0])
+    return chosen
+
+
+@pytest.mark.parametrize(
+    ("build", "choice", "expected"),
+    [(repeated, np.array(3), 8), (either, np.array(True), 2)],
+    ids=["loop", "if"],
+)
+async def test_a_graph_whose_work_follows_from_a_request_is_left_to_the_threads(
+    start: Start, tmp_path: Path, build: Any, choice: Any, expected: int
+) -> None:
+    inputs = ("x", (4,), ov.Type.f32), ("n", (), ov.Type(choice.dtype))
+    runtime = await start(ir(tmp_path / "m", build, *inputs))
+    found = await outputs(runtime, asked(x=np.ones(4, np.float32), n=choice))
+    assert found["y"].tolist() == [expected] * 4
+    assert isinstance(served_by(runtime), Lanes)
