@@ -1,4 +1,4 @@
-"""Bodies that are compressed on the way."""
+"""Bodies: of what type they may be, compressed on the way or not."""
 
 import asyncio
 import zlib
@@ -7,6 +7,16 @@ from rayserve_platform.core.errors import PlatformError
 from rayserve_platform.edge.http import Exchange, TooLarge
 from rayserve_platform.protocols.kserve.tensors import Buffer, invalid, shown
 
+TYPES = frozenset(
+    {
+        b"",
+        b"application/json",
+        b"application/octet-stream",
+        b"application/x-www-form-urlencoded",  # curl's own, where nothing else is said
+        b"text/plain",
+    }
+)
+"""Content types of a body that may be meant as the protocol's."""
 WINDOW = {"gzip": 31, "deflate": 15}
 """zlib's window bits: gzip's header, zlib's header."""
 LEVEL = 1
@@ -20,6 +30,28 @@ class UnsupportedMedia(PlatformError):
     def __init__(self, message: str) -> None:
         error = invalid(message, "body")
         super().__init__(error.code, message, param="body")
+
+
+async def typed(exchange: Exchange) -> bytes:
+    """Read a request's body as `read` does, where its type may be one of the protocol's."""
+    kind = exchange.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind not in TYPES and not kind.endswith(b"+json"):
+        raise UnsupportedMedia(
+            f"Content-Type '{shown(kind.decode('latin-1'))}' is not supported; "
+            "use application/json or application/octet-stream."
+        )
+    return await read(exchange)
+
+
+def header_length(declared: bytes, size: int) -> int:
+    """Return the length of a body's JSON, of which its header says `declared`."""
+    if not declared.isdigit() or len(declared) > 15 or int(declared) > size:
+        raise invalid(
+            "Inference-Header-Content-Length must be the length of the JSON, from 0 to the "
+            f"body's {size} bytes, got '{shown(declared.decode('latin-1'))}'.",
+            "body",
+        )
+    return int(declared)
 
 
 async def read(exchange: Exchange) -> bytes:

@@ -36,16 +36,7 @@ from rayserve_platform.protocols.kserve.translate import (
 
 log = logging.getLogger("rayserve.edge")
 
-TYPES = frozenset(
-    {
-        b"",
-        b"application/json",
-        b"application/octet-stream",
-        b"application/x-www-form-urlencoded",  # curl's own, where nothing else is said
-        b"text/plain",
-    }
-)
-"""Content types of a body that may be meant as the protocol's."""
+REPOSITORY = frozenset({"index", "load", "unload"})
 EVENTS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -110,6 +101,8 @@ class KServeHttp:
         if ("GET" if method == "HEAD" else method) != target.method:
             content = {"error": f"{method} is not allowed here; use {target.method}."}
             return await exchange.json(405, content, [(b"allow", target.method.encode())])
+        if target.verb in REPOSITORY:
+            self._repository.check()  # before anything is read
         return await self._handlers[target.verb](exchange, target)
 
     async def _live(self, exchange: Exchange, target: Target) -> None:
@@ -143,9 +136,9 @@ class KServeHttp:
         return await find(self._catalog, exchange.record, target.model, target.version)
 
     async def _infer(self, exchange: Exchange, target: Target) -> None:
-        body = memoryview(await _body(exchange))
+        body = memoryview(await bodies.typed(exchange))
         declared = exchange.headers.get(HEADER_LENGTH, b"")
-        length = len(body) if declared == b"" else _header_length(declared, len(body))
+        length = len(body) if declared == b"" else bodies.header_length(declared, len(body))
         if not length and declared:
             return await self._infer_raw(exchange, target, body)
         asked = await sized(length, schema.read, body[:length])
@@ -192,7 +185,7 @@ class KServeHttp:
         await exchange.json(200, content)
 
     async def _asked(self, exchange: Exchange, target: Target, *, stream: bool) -> Any:
-        body = await _body(exchange)
+        body = await bodies.typed(exchange)
         document = await sized(len(body), schema.load, body)
         text, parameters = generation.read(document, stream=stream)
         echo = schema.read_id(document)
@@ -230,17 +223,20 @@ class KServeHttp:
                 error = internal_error()
             exchange.record.code = f"200/{error.code.value}"
             await _event(exchange, generation.failure(error))
+        if not exchange.started:
+            await exchange.start(200, EVENTS)
         await exchange.write(b"", more=False)
 
     async def _index(self, exchange: Exchange, target: Target) -> None:
-        body = await _body(exchange)
-        ready = schema.load(body).get("ready", False) if body else False
+        body = await bodies.typed(exchange)
+        document = await sized(len(body), schema.load, body) if body else {}
+        ready = document.get("ready", False)
         if type(ready) is not bool:
             raise invalid("'ready' must be true or false.", "ready")
         await exchange.json(200, await self._repository.index(ready=ready))
 
     async def _load(self, exchange: Exchange, target: Target) -> None:
-        body = await _body(exchange)
+        body = await bodies.typed(exchange)
         given = (await sized(len(body), schema.load, body)).get("parameters") if body else None
         parameters = await sized(len(body), metadata.with_files, given)
         await self._repository.load(target.model, parameters)
@@ -248,29 +244,9 @@ class KServeHttp:
 
     async def _unload(self, exchange: Exchange, target: Target) -> None:
         """Unload; `unload_dependents` means nothing here, as no model depends on another."""
-        await _body(exchange)
+        await bodies.typed(exchange)
         await self._repository.unload(target.model)
         await exchange.bytes(200, b"", JSON)
-
-
-async def _body(exchange: Exchange) -> bytes:
-    kind = exchange.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if kind not in TYPES and not kind.endswith(b"+json"):
-        raise bodies.UnsupportedMedia(
-            f"Content-Type '{shown(kind.decode('latin-1'))}' is not supported; "
-            "use application/json or application/octet-stream."
-        )
-    return await bodies.read(exchange)
-
-
-def _header_length(declared: bytes, size: int) -> int:
-    if not declared.isdigit() or len(declared) > 15 or int(declared) > size:
-        raise invalid(
-            "Inference-Header-Content-Length must be the length of the JSON, from 0 to the "
-            f"body's {size} bytes, got '{shown(declared.decode('latin-1'))}'.",
-            "body",
-        )
-    return int(declared)
 
 
 async def _decoded(

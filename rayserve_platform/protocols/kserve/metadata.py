@@ -110,7 +110,7 @@ class Repository:
 
     async def index(self, *, ready: bool) -> list[dict[str, str]]:
         """List the versions of every model; with `ready`, only those that can answer."""
-        self._check()
+        self.check()
         rows = [
             _row(served.card.id, version, broken=bool(served.card.problem))
             for served in await self._catalog.described()
@@ -120,15 +120,16 @@ class Repository:
 
     async def load(self, name: str, parameters: Mapping[str, Value | bytes]) -> None:
         """Load a model, or load it anew."""
-        self._check()
+        self.check()
         await self._catalog.load_model(name, parameters)
 
     async def unload(self, name: str) -> None:
         """Stop serving a model."""
-        self._check()
+        self.check()
         await self._catalog.unload_model(name)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Refuse where it is switched off; to be asked before a request is read."""
         if not self.enabled:
             raise PlatformError(
                 Code.PERMISSION_DENIED,

@@ -177,11 +177,13 @@ class KServeRpc:
         return pb.RepositoryIndexResponse(models=listed)
 
     async def _load(self, call: Call) -> Any:
+        self._repository.check()
         await self._repository.load(_model_name(call.request), values(call.request.parameters))
         return pb.RepositoryModelLoadResponse()
 
     async def _unload(self, call: Call) -> Any:
         """Unload; `unload_dependents` means nothing here, as no model depends on another."""
+        self._repository.check()
         await self._repository.unload(_model_name(call.request))
         return pb.RepositoryModelUnloadResponse()
 

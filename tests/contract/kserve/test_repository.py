@@ -24,13 +24,21 @@ async def running(serve):
 async def test_it_is_switched_off_unless_asked_for(serve):
     running = await serve(model("affine", x=("FP32", (-1, 4))))
     for path in (INDEX, LOAD, UNLOAD):
-        found = await running.http.post(path)
-        assert found.status_code == 403
-        assert "ingress.kserve.repository_api" in found.json()["error"]
+        for body in (b"", b"no JSON"):
+            found = await running.http.post(path, content=body)
+            assert found.status_code == 403
+            assert "ingress.kserve.repository_api" in found.json()["error"]
     stub = GRPCInferenceServiceStub(running.channel)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="affine"))
-    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    load = pb.RepositoryModelLoadRequest(model_name="affine")
+    load.parameters["config"].SetInParent()
+    for call in (
+        stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="affine")),
+        stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest()),
+        stub.RepositoryModelLoad(load),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_a_model_is_unloaded_and_loaded_again(running):

@@ -8,6 +8,9 @@ import pytest
 from rayserve_platform.core.messages import Embed, Generate
 from rayserve_platform.pb import kserve_inference_pb2 as pb
 from rayserve_platform.pb.kserve_inference_pb2_grpc import GRPCInferenceServiceStub
+from rayserve_platform.runtimes.fake import FakeRuntime
+from rayserve_platform.settings.app import Model
+from rayserve_platform.settings.fake import FakeApp, FakeEngine
 from tests.conftest import fake_runtime
 
 GENERATE = "/v2/models/llm/generate"
@@ -173,6 +176,21 @@ async def test_a_failure_after_the_first_part_ends_the_stream_with_an_error(serv
     assert answer.status_code == 200
     assert events[-1] == {"error": "internal error"}
     assert runtime.running == 0
+
+
+async def test_a_generation_without_a_part_is_an_empty_stream(serve):
+    class Silent(FakeRuntime):
+        """A fake engine that has nothing to say."""
+
+        async def generate(self, request):
+            for nothing in ():
+                yield nothing
+
+    settings = FakeApp(model=Model(id="llm"), fake=FakeEngine(tasks=("generate",)))
+    running = await serve(Silent(settings))
+    found = await running.http.post(GENERATE + "_stream", json={"text_input": "a"})
+    assert (found.status_code, found.content) == (200, b"")
+    assert found.headers["content-type"].startswith("text/event-stream")
 
 
 async def test_a_failure_before_the_first_part_is_a_plain_error(serve):
