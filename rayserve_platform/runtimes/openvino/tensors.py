@@ -79,7 +79,8 @@ def to_openvino(array: NDArray[Any], datatype: str) -> Any:
     """
     if datatype == "BYTES":
         tensor = ov.Tensor(ov.Type.string, ov.Shape(array.shape))
-        tensor.str_data = array.tolist()
+        if array.size:
+            tensor.str_data = array.ravel().tolist()  # it takes no scalar
         return tensor
     if not (array.flags.c_contiguous and array.flags.aligned and array.size):
         array = np.array(array, order="C")  # ascontiguousarray would make one axis of none
@@ -94,7 +95,8 @@ def to_array(tensor: Any, datatype: str) -> NDArray[Any]:
     """Return a copy: the tensor's memory belongs to a request that is used again."""
     if datatype == "BYTES":
         made = np.empty(tuple(tensor.shape), np.object_)
-        made[...] = tensor.bytes_data
+        if made.size:  # reading none ends the process (OpenVINO 2026.4.1)
+            made[...] = tensor.bytes_data
         return made
     data = tensor.data
     return np.array(data.view(np.uint16) if datatype == "BF16" else data)

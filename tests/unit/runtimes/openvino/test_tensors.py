@@ -83,3 +83,19 @@ async def test_an_input_of_a_type_that_no_request_can_carry_is_refused(
     place = ir(tmp_path / "m", lambda x: op.convert(x, ov.Type.f32), ("x", (2,), ov.Type.f8e4m3))
     error = await refusal(start(place))
     assert "input 'x' is of the type f8e4m3" in error.message
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3), (0,), (2, 0)])
+async def test_texts_of_every_shape_are_tensors(
+    start: Start, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    texts = np.full(shape, b"caf\xc3\xa9\x00\xff", np.object_)
+    place = ir(
+        tmp_path / "m",
+        lambda x: op.unsqueeze(x, op.constant(np.array([0]))),
+        ("x", shape, ELEMENTS["BYTES"]),
+    )
+    found = await outputs(
+        await start(place), Infer(model="m", inputs=(tensor("x", texts, "BYTES"),))
+    )
+    assert found["y"].tolist() == [texts.tolist()]
