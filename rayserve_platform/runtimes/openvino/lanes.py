@@ -139,6 +139,17 @@ class Lanes:
         """Whether every inference fails."""
         return self._failures >= FAILURES_LIMIT
 
+    def check_room(self, waiting: int) -> None:
+        """Refuse one more where so many wait already.
+
+        Raises:
+            PlatformError: RESOURCE_EXHAUSTED.
+        """
+        if waiting >= self._max_queued:
+            raise PlatformError(
+                Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=self._retry_after_s
+            )
+
     def close(self) -> None:
         """Take no more requests, finish those that are here, and end the threads; blocks."""
         with self._changed:
@@ -153,12 +164,7 @@ class Lanes:
                 raise PlatformError(
                     Code.UNAVAILABLE, "The model's version is being unloaded. Retry later."
                 )
-            if len(self._waiting) >= self._max_queued:
-                raise PlatformError(
-                    Code.RESOURCE_EXHAUSTED,
-                    "Model is overloaded",
-                    retry_after_s=self._retry_after_s,
-                )
+            self.check_room(len(self._waiting))
             self._waiting.append(job)
             self._changed.notify()
 

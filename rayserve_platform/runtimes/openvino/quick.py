@@ -50,6 +50,7 @@ class Quick:
         rows = length(inputs) if self._max_rows else 0
         if self._lanes.closed or (self._max_rows and not 0 < rows <= self._max_rows):
             return await self._lanes.run(inputs, outputs)
+        self._lanes.check_room(len(self._soon))
         loop = asyncio.get_running_loop()
         job = Job(inputs=inputs, outputs=outputs, rows=rows, key=(), future=loop.create_future())
         if not self._soon:

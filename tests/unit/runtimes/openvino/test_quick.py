@@ -22,6 +22,8 @@ from tests.unit.runtimes.openvino.conftest import Start, asked, outputs, refusal
 from tests.unit.runtimes.openvino.models import ir, times
 from tests.unit.runtimes.openvino.test_lanes import Yours
 
+MAX_QUEUED = 16
+
 
 class Doubles:
     """Doubles its input, and remembers what it was asked and by which thread; it fails on NaN."""
@@ -52,7 +54,7 @@ def quick(doubles: Doubles) -> Iterator[Callable[..., Quick]]:
             [doubles],
             max_rows=max_rows,
             max_delay_s=0,
-            max_queued=16,
+            max_queued=MAX_QUEUED,
             retry_after_s=2,
             probe=Yours(),
         )
@@ -121,6 +123,20 @@ async def test_a_request_that_is_given_up_is_not_computed(quick, doubles):
     await tasks[1]
     assert tasks[0].cancelled()
     assert doubles.seen == [(2, True)]
+
+
+@pytest.mark.parametrize("max_rows", [0, 8])
+async def test_no_more_wait_than_may(quick, doubles, max_rows):
+    made = quick(max_rows)
+    found: list[Any] = await asyncio.gather(
+        *(made.run([rows(1, n)], (0,)) for n in range(MAX_QUEUED + 2)), return_exceptions=True
+    )
+    for n, (y,) in enumerate(found[:MAX_QUEUED]):
+        np.testing.assert_array_equal(y, rows(1, 2 * n))
+    for error in found[MAX_QUEUED:]:
+        assert isinstance(error, PlatformError)
+        assert (error.code, error.retry_after_s) == (Code.RESOURCE_EXHAUSTED, 2)
+    await made.run([rows(1)], (0,))
 
 
 async def test_what_came_before_the_end_is_answered_and_what_comes_after_refused(quick):
