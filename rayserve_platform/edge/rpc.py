@@ -9,8 +9,16 @@ one that has sent nothing yet would end as OK.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, nullcontext
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -133,15 +141,29 @@ class RpcEdge:
         call = _call(protocol, name, request, context)
         with self._observed(protocol, call):
             try:
-                permit = nullcontext() if protocol.exempt else self._admission.permit()
-                # Closed with the call, so that a client that leaves ends the work behind it.
-                with permit:
-                    async with aclosing(handler(call)) as messages:
-                        async for message in messages:
-                            yield message
+                async with AsyncExitStack() as stack:
+                    if not protocol.exempt:
+                        await self._admit(call, stack)
+                    # Closed with the call, so that a client that leaves ends the work behind it.
+                    messages = await stack.enter_async_context(aclosing(handler(call)))
+                    async for message in messages:
+                        yield message
             except Exception as error:  # noqa: BLE001  # whatever it is, `_refuse` logs it
                 _refuse(protocol, call, context, error)
                 raise Failed(context.details()) from None
+
+    async def _admit(self, call: Call, stack: AsyncExitStack) -> None:
+        """Take a place for a call; where it sends a stream, for each message until the next."""
+        if isinstance(call.request, AsyncIterable):
+            admitted = aclosing(self._admitted(call.request))
+            call.request = await stack.enter_async_context(admitted)
+        else:
+            stack.enter_context(self._admission.permit())
+
+    async def _admitted(self, requests: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+        async for request in requests:
+            with self._admission.permit():
+                yield request
 
     @contextmanager
     def _observed(self, protocol: RpcProtocol, call: Call) -> Iterator[None]:

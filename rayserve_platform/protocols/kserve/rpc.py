@@ -119,6 +119,14 @@ class KServeRpc:
         )
 
     async def _decoded(self, found: Found, request: Any, request_id: str) -> Infer:
+        """Return the request without what its parameters say of the stream."""
+        asked = await self._inference(found, request, request_id)
+        if STREAM_PARAMETERS.isdisjoint(asked.parameters):
+            return asked
+        kept = {k: v for k, v in asked.parameters.items() if k not in STREAM_PARAMETERS}
+        return replace(asked, parameters=kept)
+
+    async def _inference(self, found: Found, request: Any, request_id: str) -> Infer:
         """Decode the inputs; pictures, which take a while, in a thread."""
         card, limit = found.served.card, self._max_bytes
         call = partial(
@@ -140,6 +148,7 @@ class KServeRpc:
                 if not isinstance(error, PlatformError):
                     log.exception("request %s failed", call.request_id)
                     error = internal_error()
+                call.record.code = f"OK/{STATUS[error.code].name}"
                 yield pb.ModelStreamInferResponse(
                     error_message=error.message,
                     infer_response=pb.ModelInferResponse(id=request.id),
@@ -148,8 +157,6 @@ class KServeRpc:
     async def _answers(self, call: Call, request: Any) -> AsyncGenerator[Any, None]:
         """Yield one answer for tensors, and of a text every part."""
         found = await self._find(call, request.model_name, request.model_version)
-        for name in STREAM_PARAMETERS.intersection(request.parameters):
-            del request.parameters[name]
         if not found.generates:
             answer = await self._answer(call, found, request)
             put(answer.parameters[FINAL], value=True)
