@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import ModelCard
 from rayserve_platform.core.metrics import MetricTypes
@@ -28,6 +30,7 @@ class OpenVINORuntime(PartialRuntime):
         self._settings = settings
         self._models: dict[str, ServedModel] = {}
         self._names: dict[str, ServedModel] = {}
+        self._no_models: set[str] = set()
         self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -142,27 +145,38 @@ class OpenVINORuntime(PartialRuntime):
         except OSError as error:
             message = f"models_dir: {os.strerror(error.errno or 0)}"
             raise PlatformError(Code.INVALID_ARGUMENT, message, param="models_dir") from error
+        return [model for entry in entries if (model := self._read(entry))]
+
+    def _read(self, entry: Path) -> OpenVINOModel | None:
+        """Return the model that an entry of `models_dir` is, unless it is known or none."""
         # Kubernetes mounts volumes with hidden folders of its own.
-        return [
-            OpenVINOModel(id=entry.name, source=str(entry))
-            for entry in entries
-            if entry.is_dir()
-            and not entry.name.startswith(".")
-            and entry.name != "lost+found"
-            and entry.name not in self._names
-        ]
+        if entry.name.startswith(".") or entry.name == "lost+found" or entry.name in self._names:
+            return None
+        try:
+            return OpenVINOModel(id=entry.name, source=str(entry)) if entry.is_dir() else None
+        except (OSError, ValidationError):
+            if entry.name not in self._no_models:
+                self._no_models.add(entry.name)
+                log.warning("models_dir: %a can't be a model", entry.name)
+            return None
 
     async def _look(self) -> None:
         """Look for new versions and models for as long as the runtime lives."""
         while True:
             await asyncio.sleep(self._settings.poll_s)
+            await self._look_once()
+
+    async def _look_once(self) -> None:
+        try:
+            for model in await asyncio.to_thread(self._in_folder):
+                # It is loaded at the next look, when its files have not changed since.
+                self._add(model)
+        except PlatformError as error:
+            log.warning("%s", error.message)
+        except Exception:
+            log.exception("looking for new models failed")
+        for served in list(self._models.values()):
             try:
-                for model in await asyncio.to_thread(self._in_folder):
-                    # It is loaded at the next look, when its files have not changed since.
-                    self._add(model)
-                for served in list(self._models.values()):
-                    await served.refresh()
-            except PlatformError as error:
-                log.warning("%s", error.message)
+                await served.refresh()
             except Exception:
-                log.exception("looking for new versions failed")
+                log.exception("model %s: looking for new versions failed", served.settings.id)

@@ -113,6 +113,10 @@ class ServedModel:
                 self._problem = error.message
                 log.error("model %s: %s", self.settings.id, error.message)  # noqa: TRY400
                 return
+            except Exception:
+                self._problem = internal_error().message
+                log.exception("model %s can't be looked at", self.settings.id)
+                return
             await self._adapt()
 
     async def refresh(self) -> None:

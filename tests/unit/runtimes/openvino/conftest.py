@@ -74,10 +74,8 @@ async def refusal(asking: Awaitable[object]) -> PlatformError:
 async def look(runtime: OpenVINORuntime, times: int = 2) -> None:
     """Let the runtime look for changes: at the second look, files have settled."""
     for _ in range(times):
-        for model in await asyncio.to_thread(runtime._in_folder):
-            runtime._add(model)
+        await runtime._look_once()
         for served in list(runtime._models.values()):
-            await served.refresh()
             await asyncio.gather(*served._draining)
 
 

@@ -1,9 +1,14 @@
 """Models and versions that are loaded and unloaded by request, and folders of models."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from rayserve_platform.core.errors import Code
 from rayserve_platform.core.tensors import VersionState
+from rayserve_platform.formats.versions import OnDisk, scan
+from rayserve_platform.runtimes.openvino import served
 from rayserve_platform.runtimes.openvino.engine import OpenVINORuntime
 from tests.unit.runtimes.openvino.conftest import (
     Start,
@@ -94,6 +99,41 @@ async def test_a_folder_of_models_serves_what_can_be_served(start: Start, tmp_pa
     put(tmp_path / "asked", 3)
     await runtime.load_model("asked", {})
     assert await factor(runtime, model="asked") == 3
+
+
+async def test_a_folder_that_can_be_no_model_keeps_no_other_from_serving(
+    start: Start, tmp_path: Path
+) -> None:
+    put(tmp_path / "one", 1)
+    (tmp_path / os.fsdecode(b"no-\xff-text")).mkdir()
+    runtime = await start(models_dir=str(tmp_path))
+    put(tmp_path / "late", 4)
+    (tmp_path / os.fsdecode(b"another-\xfe")).mkdir()
+    await look(runtime)
+    assert {card.id for card in await runtime.describe()} == {"one", "late"}
+    assert await factor(runtime, model="late") == 4
+
+
+async def test_a_model_that_cannot_be_looked_at_keeps_no_other_from_changing(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unstable(base: Path) -> dict[str, OnDisk]:
+        if base.name == "a":
+            raise RuntimeError("scripted failure")
+        return scan(base)
+
+    monkeypatch.setattr(served, "scan", unstable)
+    put(tmp_path / "a", 1)
+    put(tmp_path / "b", 1)
+    runtime = await start(models_dir=str(tmp_path))
+    put(tmp_path / "b", 2)
+    await look(runtime)
+    assert await factor(runtime, model="b") == 2
+    cards = {card.id: card for card in await runtime.describe()}
+    assert cards["a"].problem == "internal error"
+    monkeypatch.undo()
+    await look(runtime)
+    assert await factor(runtime, model="a") == 1
 
 
 async def test_nothing_to_serve_fails_the_start_with_the_reason(tmp_path: Path) -> None:
