@@ -6,14 +6,27 @@ What is said of a model bears the names of OpenVINO Model Server's config, where
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from rayserve_platform.settings.app import App, Ingress, Model
-from rayserve_platform.settings.model import Settings
+from rayserve_platform.settings.model import Settings, unknown_key
 
 T = TypeVar("T")
 
-Dim = int | Annotated[str, Field(pattern=r"^\d+:\d+$")]
+LARGEST = 2**31 - 1
+
+
+def _size(dim: int | str) -> int | str:
+    if isinstance(dim, str):
+        low, high = map(int, dim.split(":"))
+        if not low <= high <= LARGEST:
+            raise ValueError(f"'{dim}' is no range: write LOWEST:HIGHEST, up to {LARGEST}")
+    elif not -1 <= dim <= LARGEST:
+        raise ValueError(f"{dim} is no size: write -1 for any, or 0 to {LARGEST}")
+    return dim
+
+
+Dim = Annotated[int | Annotated[str, Field(pattern=r"^\d+:\d+$")], AfterValidator(_size)]
 Shape = tuple[Dim, ...]
 Numbers = float | tuple[float, ...]
 Resize = Literal["linear", "cubic", "nearest"]
@@ -21,6 +34,10 @@ Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
     "FP16", "BF16", "FP32", "FP64",
 ]  # fmt: skip
+
+
+OVMS = {"latest": "num_versions", "specific": "versions", "all": None}
+"""What the object of each of OVMS's version policies holds."""
 
 
 class VersionPolicy(Settings):
@@ -39,11 +56,8 @@ class VersionPolicy(Settings):
         """Take OVMS's `{latest: {num_versions: 2}}`, `{specific: {versions: [1]}}`, `{all: {}}`."""
         if not isinstance(data, Mapping):
             return data
-        inner = {"latest": "num_versions", "specific": "versions"}
         return {
-            key: value.get(inner.get(key, ""), key == "all" or 1)
-            if isinstance(value, Mapping)
-            else value
+            key: _of_ovms(key, value) if key in OVMS and isinstance(value, Mapping) else value
             for key, value in data.items()
         }
 
@@ -181,6 +195,19 @@ def given(value: T | Mapping[str, T] | None) -> Mapping[str, T]:
     if value is None:
         return {}
     return value if isinstance(value, Mapping) else {"": value}
+
+
+def _of_ovms(policy: str, given: Mapping[str, Any]) -> Any:
+    """Return what stands in the object of one of OVMS's version policies."""
+    inner = OVMS[policy]
+    for key in given:
+        if inner is None:
+            raise ValueError(f"unknown setting '{key}'; '{policy}' takes none")
+        if key != inner:
+            raise ValueError(unknown_key(str(key), [inner], "setting"))
+    if policy == "specific" and not given:
+        raise ValueError("specific: 'versions' is required")
+    return given.get(inner, 1) if inner else True
 
 
 def _is_layout(text: str) -> bool:

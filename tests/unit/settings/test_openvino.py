@@ -49,7 +49,17 @@ def test_a_version_policy_is_read_in_ovms_form_too(
         ({"version_policy": {"latest": 1, "all": True}}, "one of"),
         ({"version_policy": {"specific": [0]}}, "count from 1"),
         ({"version_policy": {"newest": 1}}, "unknown setting 'newest'"),
+        ({"version_policy": {"latest": {"num_versions": 2, "foo": 1}}}, "unknown setting 'foo'"),
+        ({"version_policy": {"specific": {"version": [1]}}}, "did you mean 'versions'"),
+        ({"version_policy": {"all": {"latest": 1}}}, "unknown setting 'latest'"),
+        ({"version_policy": {"specific": {}}}, "versions"),
         ({"batch_size": 0}, "at least 1"),
+        ({"shape": [-5, 4]}, "-1"),
+        ({"shape": {"x": ["8:1"]}}, "8:1"),
+        ({"shape": ["1:99999999999999999999"]}, "99999999999999999999"),
+        ({"shape": [2**63]}, "9223372036854775808"),
+        ({"inputs": {"x": {"shape": [-2]}}}, "-1"),
+        ({"inputs": {"x": {"shape": ["2:1"]}}}, "2:1"),
         ({"layout": "NHWC:NCH"}, "no layout"),
         ({"layout": {"x": "nchw"}}, "no layout"),
         ({"layout": "NNHW"}, "no layout"),
@@ -66,6 +76,12 @@ def test_what_makes_no_sense_is_refused(args: dict[str, Any], words: str) -> Non
     with pytest.raises(ValidationError) as caught:
         model(**args)
     assert words in " ".join(explain(caught.value))
+
+
+def test_sizes_are_whole_numbers_any_or_a_range() -> None:
+    for shape in ((-1, 0, 4, "1:8", "8:8"), ("0:1",)):
+        (one,) = model(shape=list(shape)).models
+        assert one.shape == shape
 
 
 def test_models_need_a_place_and_names_of_their_own() -> None:
