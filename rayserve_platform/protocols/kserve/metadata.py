@@ -2,11 +2,13 @@
 
 import base64
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import rayserve_platform
 from rayserve_platform.core.catalog import Catalog, Served
 from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.messages import ModelCard
 from rayserve_platform.core.tensors import ModelVersion, TensorSpec, Value, VersionState
 from rayserve_platform.protocols.kserve.tensors import invalid, shown
 from rayserve_platform.protocols.kserve.texts import VERSION, version_of, versions_of
@@ -112,9 +114,9 @@ class Repository:
         """List the versions of every model; with `ready`, only those that can answer."""
         self.check()
         rows = [
-            _row(served.card.id, version, broken=bool(served.card.problem))
+            _row(served.card.id, version)
             for served in await self._catalog.described()
-            for version in _listed(served)
+            for version in listed(served.card)
         ]
         return [row for row in rows if row["state"] == "READY" or not ready]
 
@@ -137,14 +139,20 @@ class Repository:
             )
 
 
-def _listed(served: Served) -> tuple[ModelVersion, ...]:
-    return versions_of(served.card) or (ModelVersion(version=VERSION, state=VersionState.END),)
+def listed(card: ModelCard) -> tuple[ModelVersion, ...]:
+    """Return a model's versions for a list of what there is: one at least."""
+    versions = versions_of(card) or (ModelVersion(version=VERSION, state=VersionState.END),)
+    if not card.problem:
+        return versions
+    return tuple(
+        replace(found, state=VersionState.END, reason=found.reason or BROKEN) for found in versions
+    )
 
 
-def _row(name: str, version: ModelVersion, *, broken: bool) -> dict[str, str]:
+def _row(name: str, version: ModelVersion) -> dict[str, str]:
     return {
         "name": name,
         "version": version.version,
-        "state": "UNAVAILABLE" if broken else REPOSITORY_STATES[version.state],
-        "reason": BROKEN if broken else version.reason,
+        "state": REPOSITORY_STATES[version.state],
+        "reason": version.reason,
     }

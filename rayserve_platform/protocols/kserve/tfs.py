@@ -25,7 +25,7 @@ from rayserve_platform.core.tensors import (
     VersionState,
 )
 from rayserve_platform.edge.http import Exchange
-from rayserve_platform.protocols.kserve import bodies, images, schema
+from rayserve_platform.protocols.kserve import bodies, images, metadata, schema
 from rayserve_platform.protocols.kserve.answer import find, size_of, sized
 from rayserve_platform.protocols.kserve.paths import Target
 from rayserve_platform.protocols.kserve.tensors import (
@@ -35,7 +35,7 @@ from rayserve_platform.protocols.kserve.tensors import (
     objects,
     shown,
 )
-from rayserve_platform.protocols.kserve.texts import infer, version_of, versions_of
+from rayserve_platform.protocols.kserve.texts import infer, version_of
 
 DTYPES = {
     "BOOL": "DT_BOOL",
@@ -65,19 +65,20 @@ class Tfs:
 
     async def status(self, exchange: Exchange, target: Target) -> None:
         """Tell of a model's versions."""
-        found = await find(self._catalog, exchange.record, target.model, target.version)
-        versions = versions_of(found.served.card)
+        card = (await self._catalog.look_up(target.model, target.version)).card
+        exchange.record.model = card.id
+        versions = metadata.listed(card)
         if target.version is not None:
             versions = tuple(item for item in versions if item.version == target.version)
             if not versions:
-                version_of(found.served.card, target.version)
+                version_of(card, target.version)
         await exchange.json(200, {"model_version_status": _states(versions)})
 
     async def config(self, exchange: Exchange, target: Target) -> None:
         """Tell of the versions of all models, as OVMS does."""
         content = {
-            served.card.id: {"model_version_status": _states(versions_of(served.card))}
-            for served in await self._catalog.served()
+            served.card.id: {"model_version_status": _states(metadata.listed(served.card))}
+            for served in await self._catalog.described()
         }
         await exchange.json(200, content)
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,17 @@ import pytest
 from PIL import Image
 
 from rayserve_platform.core.errors import PlatformError
-from rayserve_platform.core.tensors import Inference, Tensor
+from rayserve_platform.core.tensors import Inference, ModelVersion, Tensor, VersionState
 from rayserve_platform.protocols.kserve.tfs import render, written
+from rayserve_platform.runtimes.fake import FakeRuntime
+from rayserve_platform.settings.app import Model
+from rayserve_platform.settings.fake import FakeApp, FakeEngine, FakeTensor
 from tests.conftest import fake_runtime
 from tests.contract.kserve.recordings import model
 
 PREDICT = "/v1/models/two:predict"
 SIZES = (("a", 2), ("b", 3))
+END = ModelVersion(version="4", state=VersionState.END, reason="it is no ONNX file")
 TWO = {"x": ("FP32", (-1, 2)), "w": ("BYTES", (-1,))}
 
 
@@ -46,6 +51,37 @@ async def test_status_tells_of_every_version_or_one(serve):
     assert (await running.http.get("/v1/models/m/versions/3")).status_code == 404
     assert (await running.http.get("/v1/models/nope")).status_code == 404
     assert (await running.http.get("/v1/config")).json() == {"m": both}
+
+
+@pytest.mark.parametrize(
+    ("versions", "told"),
+    [
+        ((), ("1", "the model could not be loaded")),
+        ((END,), ("4", "it is no ONNX file")),
+        ((replace(END, reason=""),), ("4", "the model could not be loaded")),
+    ],
+)
+async def test_a_model_that_failed_to_load_is_shown_with_the_reason(serve, versions, told):
+    class Broken(FakeRuntime):
+        """A fake engine whose model failed."""
+
+        async def describe(self):
+            (card,) = await super().describe()
+            return (replace(card, id="b", problem="no /secret/file", versions=versions), card)
+
+    engine = FakeEngine(tasks=("infer",), inputs={"x": FakeTensor(shape=(1,))})
+    running = await serve(Broken(FakeApp(model=Model(id="m"), fake=engine)))
+    found = await running.http.get("/v1/models/b")
+    version, reason = told
+    status = {"error_code": "UNKNOWN", "error_message": reason}
+    listed = {"model_version_status": [{"version": version, "state": "END", "status": status}]}
+    assert (found.status_code, found.json()) == (200, listed)
+    config = (await running.http.get("/v1/config")).json()
+    assert config.keys() == {"b", "m"}
+    assert config["b"] == listed
+    assert (await running.http.get(f"/v1/models/b/versions/{version}")).json() == listed
+    assert (await running.http.get("/v1/models/b/versions/9")).status_code == 404
+    assert (await running.http.post("/v1/models/b:predict", json={})).status_code == 503
 
 
 async def test_metadata_describes_the_tensors(running):
