@@ -101,6 +101,7 @@ def inside(directory: Path, path: str, what: str) -> Path:
     return directory / path
 
 
-def size_bytes(directory: Path) -> int:
-    """Return the size of everything in a directory."""
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+def size_bytes(path: Path) -> int:
+    """Return the size of a model's file, or of all files in its folder."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(file.stat().st_size for file in files)

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import openvino as ov
@@ -182,9 +181,3 @@ def _prepare(info: Any, layout: str, options: Mapping[str, Any], port: Any) -> N
         if setting in options:
             value = options[setting]
             step(list(value) if isinstance(value, tuple) else value)
-
-
-def size_bytes(path: Path) -> int:
-    """Return the size of a model's file, or of all files in its folder."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return sum(file.stat().st_size for file in files)

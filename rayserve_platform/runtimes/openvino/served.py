@@ -15,8 +15,8 @@ from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.core.tensors import Infer, ModelVersion, VersionState, chosen
 from rayserve_platform.formats.versions import Fingerprint, OnDisk, base_path, scan, wanted
+from rayserve_platform.formats.weights import size_bytes
 from rayserve_platform.runtimes.openvino.loaded import Loaded, load
-from rayserve_platform.runtimes.openvino.read import size_bytes
 from rayserve_platform.settings.openvino import OpenVINOEngine, OpenVINOModel
 
 log = logging.getLogger("rayserve.openvino")
