@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+import orjson
 import pytest
 from openvino import opset13 as op
 from PIL import Image
 
-from rayserve_platform.core.tensors import Infer
+from rayserve_platform.core.tensors import DATATYPES, Infer
 from rayserve_platform.protocols.kserve.images import decode
+from rayserve_platform.protocols.kserve.schema import read
+from rayserve_platform.protocols.kserve.translate import to_infer
+from rayserve_platform.runtimes.openvino import loaded
 from tests.unit.runtimes.openvino.conftest import Start, outputs, tensor
 from tests.unit.runtimes.openvino.models import ir
 
@@ -94,3 +98,42 @@ async def test_a_picture_reaches_the_model_as_its_pixels(
     request = Infer(model="m", inputs=(tensor("x", data, spec.datatype),))
     found = await outputs(runtime, request)
     np.testing.assert_array_equal(found["y"], 2 * pixels[..., ::-1].astype(np.float32))
+
+
+def address(buffer: bytes | memoryview) -> int:
+    return int(np.frombuffer(buffer, np.uint8).ctypes.data)
+
+
+def sent(data: np.ndarray) -> tuple[bytes, memoryview]:
+    """Return a request's JSON, and the data behind it where it lies in the request's body."""
+    datatype = DATATYPES[data.dtype]
+    given = {"name": "x", "shape": data.shape, "datatype": datatype}
+    given["parameters"] = {"binary_data_size": data.nbytes}
+    text = orjson.dumps({"inputs": [given]})
+    # Blanks, so that the data is aligned: all `bytes` begin at a multiple of 16.
+    text += b" " * (-(address(text) + len(text)) % 16)
+    return text, memoryview(text + data.tobytes())[len(text) :]
+
+
+@pytest.mark.parametrize("engine", [{}, {"streams": 1}], ids=["in the event loop", "by a thread"])
+@pytest.mark.parametrize("kind", [np.float32, np.int64, np.uint8])
+async def test_the_model_reads_a_request_where_it_came_in(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any, kind: Any
+) -> None:
+    seen: list[int] = []
+    lend = loaded.to_openvino
+
+    def watched(array: Any, datatype: str) -> Any:
+        made = lend(array, datatype)
+        seen.append(made.data.ctypes.data)
+        return made
+
+    double = ir(tmp_path / "m", lambda x: op.add(x, x), ("x", (-1, 4), ov.Type(np.dtype(kind))))
+    runtime = await start(double, openvino=engine)
+    monkeypatch.setattr(loaded, "to_openvino", watched)
+    data = np.arange(40).astype(kind).reshape(10, 4)
+    text, rest = sent(data)
+    (card,) = await runtime.describe()
+    found = await outputs(runtime, to_infer(read(text), rest, card, None))
+    np.testing.assert_array_equal(found["y"], 2 * data)
+    assert seen == [address(rest)]
