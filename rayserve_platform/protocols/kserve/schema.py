@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from rayserve_platform.core.errors import PlatformError
 from rayserve_platform.core.tensors import Value
 from rayserve_platform.protocols.kserve.tensors import (
     Buffer,
@@ -29,7 +30,11 @@ SHARED_MEMORY = "shared_memory_region"
 
 @dataclass(slots=True, kw_only=True)
 class Given:
-    """One input. Its values are in `data`, or in the next `size_bytes` behind the JSON."""
+    """One input. Its values are in `data`, or in the next `size_bytes` behind the JSON.
+
+    With neither, all that stands behind the JSON is its own: OVMS lets the size of a single binary
+    input be left out.
+    """
 
     name: str
     datatype: str
@@ -139,8 +144,8 @@ def _input(item: Any, index: int) -> Given:
     if size is not None and (type(size) is not int or size < 0):
         raise invalid(f"{where}: '{BINARY_SIZE}' must be a whole number of bytes.")
     data = item.get("data")
-    if (data is None) == (size is None):
-        raise invalid(f"{where}: give either 'data' or the parameter '{BINARY_SIZE}'.")
+    if data is not None and size is not None:
+        raise no_values(name)
     if data is not None and type(data) is not list:
         raise invalid(f"{where}: 'data' must be a list.")
     return Given(
@@ -150,6 +155,11 @@ def _input(item: Any, index: int) -> Given:
         data=data,
         size_bytes=size,
     )
+
+
+def no_values(name: str) -> PlatformError:
+    """Return the refusal of an input whose values are nowhere, or in two places."""
+    return invalid(f"Input '{shown(name)}': give either 'data' or the parameter '{BINARY_SIZE}'.")
 
 
 def _outputs(items: Any, binary: Any) -> dict[str, bool]:

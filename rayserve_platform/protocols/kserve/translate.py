@@ -16,7 +16,7 @@ from rayserve_platform.core.tensors import (
     TensorSpec,
 )
 from rayserve_platform.protocols.kserve import images
-from rayserve_platform.protocols.kserve.schema import Body, Given
+from rayserve_platform.protocols.kserve.schema import Body, Given, no_values
 from rayserve_platform.protocols.kserve.tensors import (
     Buffer,
     from_bytes,
@@ -55,14 +55,9 @@ def to_infer(
     place = 0
     for given in body.inputs:
         raw: memoryview | None = None
-        if given.size_bytes is not None:
-            raw = rest[place : place + given.size_bytes]
-            if len(raw) != given.size_bytes:
-                raise invalid(
-                    f"Input '{shown(given.name)}': expected {given.size_bytes} bytes behind the "
-                    f"JSON, got {len(raw)}."
-                )
-            place += given.size_bytes
+        if given.data is None:
+            raw = _cut(given, rest, place, alone=len(body.inputs) == 1)
+            place += len(raw)
         inputs.append(_tensor(given, raw, spec))
     if place != len(rest):
         raise invalid(f"{len(rest) - place} bytes are left over behind the inputs.", "body")
@@ -74,6 +69,21 @@ def to_infer(
         parameters=body.parameters,
         request_id=request_id,
     )
+
+
+def _cut(given: Given, rest: memoryview, place: int, *, alone: bool) -> memoryview:
+    """Return an input's data, of which other inputs' goes up to `place`."""
+    size = given.size_bytes
+    if size is None:
+        if not alone or not rest:
+            raise no_values(given.name)
+        return rest
+    raw = rest[place : place + size]
+    if len(raw) != size:
+        raise invalid(
+            f"Input '{shown(given.name)}': expected {size} bytes behind the JSON, got {len(raw)}."
+        )
+    return raw
 
 
 def _tensor(given: Given, raw: memoryview | None, spec: Spec) -> Tensor:

@@ -219,3 +219,31 @@ async def test_beside_openai_the_first_protocol_has_the_paths_of_both(serve):
         assert key in (await running.http.get("/v1/models/affine")).json()
         assert (await running.http.get("/v1/models")).json()["object"] == "list"
         assert (await running.http.post(INFER, json=BODY)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("tensor", "rest", "answered"),
+    [
+        (
+            {"name": "x", "shape": [1, 4], "datatype": "FP32"},
+            np.float32([1, 2, 3, 4]),
+            [3, 5, 7, 9],
+        ),
+        ({"name": "w", "shape": [2], "datatype": "BYTES"}, packed(b"a", b"bc"), ["a", "bc"]),
+    ],
+)
+async def test_the_size_of_a_single_binary_input_may_be_left_out_as_for_ovms(
+    serve, tensor, rest, answered
+):
+    running = await serve(model("x", x=("FP32", (-1, 4))), model("w", w=("BYTES", (-1,))))
+    path = f"/v2/models/{tensor['name']}/infer"
+    text = json.dumps({"inputs": [tensor]}).encode()
+    headers = {**OCTETS, "inference-header-content-length": str(len(text))}
+    found = await running.http.post(path, content=text + bytes(rest), headers=headers)
+    assert found.json()["outputs"][0]["data"] == answered
+    for wrong in (text, json.dumps({"inputs": [tensor, tensor]}).encode() + bytes(rest)):
+        length = str(len(wrong) - (0 if wrong is text else len(bytes(rest))))
+        headers["inference-header-content-length"] = length
+        found = await running.http.post(path, content=wrong, headers=headers)
+        assert found.status_code == 400
+        assert "give either 'data' or the parameter" in found.json()["error"]
