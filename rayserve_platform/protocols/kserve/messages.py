@@ -65,18 +65,7 @@ def to_infer(
     """
     check_count(len(request.inputs), "inputs")
     check_count(len(request.outputs), "outputs")
-    raws = list(request.raw_input_contents)
-    if sum(map(len, raws)) > max_bytes:
-        raise invalid(
-            f"'raw_input_contents' has {sum(map(len, raws))} bytes; the limit is {max_bytes}.",
-            "raw_input_contents",
-        )
-    if raws and len(raws) != len(request.inputs):
-        raise invalid(
-            f"'raw_input_contents' must have one entry an input: expected {len(request.inputs)}, "
-            f"got {len(raws)}.",
-            "raw_input_contents",
-        )
+    raws = _raws(request, max_bytes)
     inputs = tuple(
         _tensor(given, raws[index] if raws else None, spec)
         for index, given in enumerate(request.inputs)
@@ -92,6 +81,24 @@ def to_infer(
         parameters=_parameters(request),
         request_id=request_id,
     )
+
+
+def _raws(request: Any, max_bytes: int) -> list[bytes]:
+    """Return the raw data, one an input, or none."""
+    count = len(request.raw_input_contents)
+    if count and count != len(request.inputs):
+        raise invalid(
+            f"'raw_input_contents' must have one entry an input: expected {len(request.inputs)}, "
+            f"got {count}.",
+            "raw_input_contents",
+        )
+    raws = list(request.raw_input_contents)
+    if sum(map(len, raws)) > max_bytes:
+        raise invalid(
+            f"'raw_input_contents' has {sum(map(len, raws))} bytes; the limit is {max_bytes}.",
+            "raw_input_contents",
+        )
+    return raws
 
 
 def _parameters(request: Any) -> dict[str, Value]:
