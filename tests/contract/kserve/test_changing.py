@@ -12,7 +12,10 @@ from rayserve_platform.settings.app import Model
 from rayserve_platform.settings.fake import FakeApp, FakeEngine, FakeTensor
 
 X = {"name": "x", "shape": [1], "datatype": "FP32", "data": [3]}
-RAW = {"content": np.float32([3]).tobytes(), "headers": {"inference-header-content-length": "0"}}
+RAW = {
+    "content": np.array([3], np.float32).tobytes(),
+    "headers": {"inference-header-content-length": "0"},
+}
 
 
 class Changing(FakeRuntime):
@@ -77,7 +80,7 @@ async def test_what_is_missed_often_is_asked_for_rarely(serve, changing):
         asked.append(1)
         return await describe()
 
-    changing.describe = counted  # type: ignore[method-assign]
+    changing.describe = counted
     running = await serve(changing)
     paths = [f"/v2/models/m/versions/{number}/ready" for number in range(2, 12)]
     found = await asyncio.gather(*map(running.http.get, paths))

@@ -226,7 +226,7 @@ async def test_beside_openai_the_first_protocol_has_the_paths_of_both(serve):
     [
         (
             {"name": "x", "shape": [1, 4], "datatype": "FP32"},
-            np.float32([1, 2, 3, 4]),
+            np.array([1, 2, 3, 4], np.float32),
             [3, 5, 7, 9],
         ),
         ({"name": "w", "shape": [2], "datatype": "BYTES"}, packed(b"a", b"bc"), ["a", "bc"]),

@@ -3,6 +3,7 @@
 import grpc
 import pytest
 
+from rayserve_platform.core.tensors import Infer
 from rayserve_platform.pb import kserve_inference_pb2 as pb
 from rayserve_platform.pb.kserve_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.contract.kserve.recordings import model
@@ -75,4 +76,6 @@ async def test_what_a_parameter_says_of_the_stream_does_not_reach_the_model(serv
     stub = GRPCInferenceServiceStub(running.channel)
     (answer,) = [item async for item in stub.ModelStreamInfer(iter([request]))]
     assert not answer.error_message
-    assert runtime.seen[-1].parameters == {"mine": 3}
+    seen = runtime.seen[-1]
+    assert isinstance(seen, Infer)
+    assert seen.parameters == {"mine": 3}

@@ -183,8 +183,8 @@ async def test_a_generation_without_a_part_is_an_empty_stream(serve):
         """A fake engine that has nothing to say."""
 
         async def generate(self, request):
-            for nothing in ():
-                yield nothing
+            return
+            yield
 
     settings = FakeApp(model=Model(id="llm"), fake=FakeEngine(tasks=("generate",)))
     running = await serve(Silent(settings))
