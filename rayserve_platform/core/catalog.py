@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rayserve_platform.core.errors import Code, PlatformError
@@ -87,14 +88,15 @@ class Entry:
 
     async def renew(self) -> None:
         """Ask again for cards that lack something, unless this was done a moment ago."""
-        if self._cards is None:
+        if self._cards is None or self._is_fresh():
             return
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(BRIEFLY_S), self._asking:
-                if time.monotonic() - self._asked_at >= MISS_TTL_S:
+                if not self._is_fresh():
                     await self._ask_again()
-        except TimeoutError:
-            self._asked_at = time.monotonic()
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._asked_at < MISS_TTL_S
 
     async def _refreshed(self) -> None:
         try:
@@ -107,9 +109,10 @@ class Entry:
         try:
             await self.ask()
         except PlatformError:
-            self._asked_at = time.monotonic()
+            pass
         except Exception:
             log.exception("a runtime could not describe itself")
+        finally:
             self._asked_at = time.monotonic()
 
 
@@ -137,9 +140,7 @@ class Catalog:
         ]
 
     async def resolve(self, name: str | None, version: str | None = None) -> Served:
-        """Return the model that `name` stands for, and the runtime that serves it.
-
-        A runtime is asked again whose cards lack the name, or the version that is meant.
+        """Return the model that `name` stands for; a runtime whose cards lack it is asked again.
 
         Raises:
             PlatformError: NOT_FOUND naming the served models; INVALID_ARGUMENT when no name is
@@ -159,7 +160,7 @@ class Catalog:
         """Return what a name stands for as `resolve` does, broken models included."""
         found = await self._named(name)
         if found is None or _may_be_old(found.card, version):
-            await asyncio.gather(*(entry.renew() for entry in self._candidates(name)))
+            await self.renew(name)
             found = await self._named(name)
         if found is None:
             raise PlatformError(
@@ -168,6 +169,10 @@ class Catalog:
                 param="model",
             )
         return found
+
+    async def renew(self, name: str) -> None:
+        """Ask again for the cards that may have this name, unless that was done a moment ago."""
+        await asyncio.gather(*(entry.renew() for entry in self._candidates(name)))
 
     async def _only(self) -> Served:
         if len(self._entries) == 1:

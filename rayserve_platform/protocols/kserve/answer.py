@@ -66,8 +66,15 @@ class Found:
         return Task.GENERATE in tasks and Task.INFER not in tasks
 
 
-async def find(catalog: Catalog, record: Record, name: str, version: str | None) -> Found:
-    """Return the model that a request names; it must name one."""
+async def find(
+    catalog: Catalog, record: Record, name: str, version: str | None, *, anew: bool = False
+) -> Found:
+    """Return the model that a request names; it must name one.
+
+    `anew`: its tensors matter, and so must be those of the version that there is now.
+    """
+    if anew:
+        await catalog.renew(name)
     served = await catalog.resolve(name, version)
     record.model = served.card.id
     return Found(served=served, name=name, version=version or None)

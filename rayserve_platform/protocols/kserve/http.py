@@ -124,7 +124,7 @@ class KServeHttp:
         await exchange.json(200, {"models": [item.card.id for item in served]})
 
     async def _model(self, exchange: Exchange, target: Target) -> None:
-        found = await self._find(exchange, target)
+        found = await self._find(exchange, target, anew=True)
         described = metadata.model(found.served, target.model, target.version)
         await exchange.json(200, described)
 
@@ -132,8 +132,8 @@ class KServeHttp:
         ready = await metadata.is_ready(self._catalog, target.model, target.version)
         await exchange.json(200 if ready else 503, {"name": target.model, "ready": ready})
 
-    async def _find(self, exchange: Exchange, target: Target) -> Found:
-        return await find(self._catalog, exchange.record, target.model, target.version)
+    async def _find(self, exchange: Exchange, target: Target, *, anew: bool = False) -> Found:
+        return await find(self._catalog, exchange.record, target.model, target.version, anew=anew)
 
     async def _infer(self, exchange: Exchange, target: Target) -> None:
         body = memoryview(await bodies.typed(exchange))
@@ -158,7 +158,7 @@ class KServeHttp:
 
     async def _infer_raw(self, exchange: Exchange, target: Target, body: memoryview) -> None:
         """Answer a body that is nothing but data in the same way: with nothing but binary data."""
-        found = await self._find(exchange, target)
+        found = await self._find(exchange, target, anew=True)
         version = version_of(found.served.card, target.version)
         card, request_id = found.served.card, exchange.request_id
         request = await asyncio.to_thread(

@@ -93,6 +93,8 @@ class KServeRpc:
         return pb.ServerMetadataResponse(**found)
 
     async def _model(self, call: Call) -> Any:
+        if call.request.name:
+            await self._catalog.renew(call.request.name)
         found = await self._find(call, call.request.name, call.request.version)
         return pb.ModelMetadataResponse(**metadata.model(found.served, found.name, found.version))
 

@@ -26,7 +26,7 @@ from rayserve_platform.core.tensors import (
 )
 from rayserve_platform.edge.http import Exchange
 from rayserve_platform.protocols.kserve import bodies, images, metadata, schema
-from rayserve_platform.protocols.kserve.answer import find, size_of, sized
+from rayserve_platform.protocols.kserve.answer import Found, find, size_of, sized
 from rayserve_platform.protocols.kserve.paths import Target
 from rayserve_platform.protocols.kserve.tensors import (
     MAX_RANK,
@@ -84,7 +84,7 @@ class Tfs:
 
     async def metadata(self, exchange: Exchange, target: Target) -> None:
         """Describe a model's tensors."""
-        found = await find(self._catalog, exchange.record, target.model, target.version)
+        found = await self._find(exchange, target)
         version = version_of(found.served.card, target.version)
         signature = {
             "inputs": _signature(version.inputs),
@@ -104,7 +104,7 @@ class Tfs:
         """Run the model."""
         body = await bodies.read(exchange)
         document = await sized(len(body), schema.load, body)
-        found = await find(self._catalog, exchange.record, target.model, target.version)
+        found = await self._find(exchange, target)
         card = found.served.card
         version = version_of(card, target.version)
         call = partial(
@@ -118,6 +118,9 @@ class Tfs:
         size = size_of(inference)
         answer = await sized(size, written, inference, by_row="instances" in document)
         await exchange.bytes(200, answer, b"application/json")
+
+    async def _find(self, exchange: Exchange, target: Target) -> Found:
+        return await find(self._catalog, exchange.record, target.model, target.version, anew=True)
 
 
 def to_infer(

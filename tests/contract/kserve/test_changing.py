@@ -7,6 +7,8 @@ import pytest
 
 from rayserve_platform.core import catalog
 from rayserve_platform.core.tensors import VersionState
+from rayserve_platform.pb import kserve_inference_pb2 as pb
+from rayserve_platform.pb.kserve_inference_pb2_grpc import GRPCInferenceServiceStub
 from rayserve_platform.runtimes.fake import FakeRuntime
 from rayserve_platform.settings.app import Model
 from rayserve_platform.settings.fake import FakeApp, FakeEngine, FakeTensor
@@ -23,6 +25,9 @@ class Changing(FakeRuntime):
 
     def have(self, *versions: str) -> None:
         self._versions = dict.fromkeys(versions, VersionState.AVAILABLE)
+
+    def rename(self, name: str) -> None:
+        self._fake = FakeEngine(tasks=("infer",), inputs={name: FakeTensor(shape=(-1,))})
 
 
 @pytest.fixture
@@ -86,3 +91,23 @@ async def test_what_is_missed_often_is_asked_for_rarely(serve, changing):
     found = await asyncio.gather(*map(running.http.get, paths))
     assert {answer.status_code for answer in found} == {404}
     assert len(asked) <= 2
+
+
+async def test_tensors_of_a_new_version_are_known_at_once(serve, changing, at_once):
+    running = await serve(changing)
+    await running.http.get("/v2/models/m")
+    changing.rename("z")
+    assert (await running.http.get("/v2/models/m")).json()["inputs"][0]["name"] == "z"
+    changing.rename("y")
+    metadata = (await running.http.get("/v1/models/m/metadata")).json()["metadata"]
+    assert "y" in metadata["signature_def"]["signatureDef"]["serving_default"]["inputs"]
+    for name, path, body in (
+        ("z", "/v1/models/m:predict", {"json": {"instances": [{"z": 3}]}}),
+        ("x", "/v2/models/m/infer", RAW),
+    ):
+        changing.rename(name)
+        assert (await running.http.post(path, **body)).status_code == 200
+    described = await GRPCInferenceServiceStub(running.channel).ModelMetadata(
+        pb.ModelMetadataRequest(name="m")
+    )
+    assert [tensor.name for tensor in described.inputs] == ["x"]
