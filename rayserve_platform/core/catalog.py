@@ -232,30 +232,24 @@ class Catalog:
         Raises:
             PlatformError: as `ModelRepository.load_model`; UNIMPLEMENTED where the runtime is none.
         """
-        entry, own = await self._holder(name)
+        entry, own = await self._stored(name)
         await entry.repository.load_model(own, parameters)
         await entry.ask()
 
     async def unload_model(self, name: str) -> None:
         """Stop serving a model of a runtime's repository; raises as `load_model`."""
-        entry, own = await self._holder(name)
+        entry, own = await self._stored(name)
         await entry.repository.unload_model(own)
         await entry.ask()
 
-    async def _holder(self, name: str) -> tuple[Entry, str]:
-        """Return the runtime whose repository a model is in, and its name there.
+    async def _stored(self, name: str) -> tuple[Entry, str]:
+        """Return the runtime and a model's name in its repository; no card need have it yet.
 
-        It need not be on a card yet where there is only one runtime.
+        There is one runtime: the settings refuse the repository API behind a gateway.
         """
-        for entry in self._candidates(name):
-            found = entry.find(await entry.cards(self._load_wait_s), name)
-            if found is not None:
-                return entry, found.card.id
-        if len(self._entries) == 1:
-            return self._entries[0], name
-        raise PlatformError(
-            Code.NOT_FOUND, f"No repository has the model '{name[:200]}'.", param="model"
-        )
+        (entry,) = self._entries
+        found = entry.find(await entry.cards(self._load_wait_s), name)
+        return entry, name if found is None else found.card.id
 
     async def check_health(self) -> None:
         """Raise when the only runtime can serve no request; several are each other's strangers.

@@ -3,10 +3,15 @@
 import base64
 import json
 import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from rayserve_platform.core.tensors import DTYPES
+from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.messages import Chunk, Generate, ModelCard
+from rayserve_platform.core.runtime import PartialRuntime
+from rayserve_platform.core.tensors import DTYPES, Infer, Inference, Value
 from rayserve_platform.runtimes.fake import FakeRuntime
 from tests.conftest import fake_runtime
 
@@ -45,6 +50,42 @@ def content(part: dict[str, str]) -> bytes:
 def model(name: str, **inputs: tuple[str, tuple[int, ...]]) -> FakeRuntime:
     tensors = {key: {"datatype": kind, "shape": shape} for key, (kind, shape) in inputs.items()}
     return fake_runtime(id=name, tasks=("infer",), inputs=tensors)
+
+
+class Several(PartialRuntime):
+    """One engine with the models of several fake ones."""
+
+    runtime = "fake"
+
+    def __init__(self, *runtimes: FakeRuntime) -> None:
+        self._runtimes = runtimes
+
+    async def describe(self) -> tuple[ModelCard, ...]:
+        return tuple([card for found in self._runtimes for card in await found.describe()])
+
+    async def check_health(self) -> None:
+        for found in self._runtimes:
+            await found.check_health()
+
+    async def generate(self, request: Generate) -> AsyncGenerator[Sequence[Chunk], None]:
+        async with aclosing((await self._find(request.model)).generate(request)) as made:
+            async for chunks in made:
+                yield chunks
+
+    async def infer(self, request: Infer) -> Inference:
+        return await (await self._find(request.model)).infer(request)
+
+    async def load_model(self, name: str, parameters: Mapping[str, Value | bytes]) -> None:
+        await (await self._find(name)).load_model(name, parameters)
+
+    async def unload_model(self, name: str) -> None:
+        await (await self._find(name)).unload_model(name)
+
+    async def _find(self, name: str) -> FakeRuntime:
+        for found in self._runtimes:
+            if name == (await found.describe())[0].id:
+                return found
+        raise PlatformError(Code.NOT_FOUND, f"The repository has no model '{name}'.")
 
 
 def models() -> list[FakeRuntime]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import fake_runtime
-from tests.contract.kserve.recordings import model
+from tests.contract.kserve.recordings import Several, model
 
 CLIENTS = Path(__file__).with_name("clients")
 TWO = {"x": ("FP32", (-1, 2)), "w": ("BYTES", (-1,))}
@@ -35,7 +35,9 @@ EXTENSIONS = ["binary_tensor_data", "generate", "model_repository"]
 
 @pytest.fixture
 async def running(serve):
-    return await serve(model("two", **TWO), fake_runtime(id="llm", tasks=("generate",)), **ON)
+    return await serve(
+        Several(model("two", **TWO), fake_runtime(id="llm", tasks=("generate",))), **ON
+    )
 
 
 @pytest.fixture

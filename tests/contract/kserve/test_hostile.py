@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rayserve_platform.pb.kserve_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.contract.caikit.hostile import in_this_loop
 from tests.contract.kserve.conftest import KServe, kserve
-from tests.contract.kserve.recordings import model
+from tests.contract.kserve.recordings import Several, model
 from tests.unit.protocols.kserve.test_hypothesis import SPECS, documents, json_values, protobufs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,7 +47,7 @@ HEADERS = st.fixed_dictionaries(
 async def running() -> AsyncIterator[KServe]:
     """Three models, each with one input of the requests that are nearly right."""
     runtimes = [model(name, **{name: (s.datatype, s.shape)}) for name, s in SPECS.items()]
-    async with kserve(*runtimes, kserve={"repository_api": True}) as server:
+    async with kserve(Several(*runtimes), kserve={"repository_api": True}) as server:
         yield server
 
 

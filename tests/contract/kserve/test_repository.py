@@ -8,7 +8,7 @@ import pytest
 from rayserve_platform.pb import kserve_inference_pb2 as pb
 from rayserve_platform.pb.kserve_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.conftest import fake_runtime
-from tests.contract.kserve.recordings import model
+from tests.contract.kserve.recordings import Several, model
 
 INDEX, LOAD = "/v2/repository/index", "/v2/repository/models/affine/load"
 UNLOAD = "/v2/repository/models/affine/unload"
@@ -113,17 +113,13 @@ async def test_what_can_not_be_done_is_refused_by_name(running, path, body, stat
     assert words in found.json()["error"]
 
 
-async def test_behind_several_runtimes_the_one_with_the_model_is_asked(serve):
-    one, two = model("one", x=("FP32", (-1,))), model("two", x=("FP32", (-1,)))
-    running = await serve(one, two, **ON)
+async def test_of_several_models_the_one_that_is_meant_is_unloaded(serve):
+    running = await serve(
+        Several(model("one", x=("FP32", (-1,))), model("two", x=("FP32", (-1,)))), **ON
+    )
     assert (await running.http.post("/v2/repository/models/two/unload")).status_code == 200
     states = {row["name"]: row["state"] for row in (await running.http.post(INDEX)).json()}
     assert states == {"one": "READY", "two": "UNAVAILABLE"}
-    found = await running.http.post("/v2/repository/models/three/load")
-    assert (found.status_code, found.json()) == (
-        404,
-        {"error": "No repository has the model 'three'."},
-    )
 
 
 async def test_an_engine_without_a_repository_says_so(serve):
