@@ -113,6 +113,23 @@ async def _factor_by_rest(rest: httpx.AsyncClient) -> float:
     return float(answer.json()["outputs"][0]["data"][0])
 
 
+async def _factor_by_predict(rest: httpx.AsyncClient) -> float:
+    answer = await rest.post("/v1/models/times:predict", json={"instances": [[1, 1, 1, 1]]})
+    assert answer.status_code == 200, answer.text
+    return float(answer.json()["predictions"][0][0])
+
+
+async def _factor_by_raw_body(rest: httpx.AsyncClient) -> float:
+    answer = await rest.post(
+        "/v2/models/times/infer",
+        content=np.ones((1, 4), np.float32).tobytes(),
+        headers={"inference-header-content-length": "0"},
+    )
+    assert answer.status_code == 200, answer.text
+    length = int(answer.headers["inference-header-content-length"])
+    return float(np.frombuffer(answer.content[length:], np.float32)[0])
+
+
 async def _factor_by_grpc(stub: GRPCInferenceServiceStub) -> float:
     answer = await stub.ModelInfer(_request(np.ones((1, 4), np.float32)), timeout=60)
     return float(np.frombuffer(answer.raw_output_contents[0], np.float32)[0])
@@ -139,6 +156,8 @@ async def test_versions_change_under_traffic_and_no_request_is_lost(
         for _ in range(3):
             group.create_task(traffic(_factor_by_rest, rest))
             group.create_task(traffic(_factor_by_grpc, stub))
+        for ask in (_factor_by_predict, _factor_by_raw_body):
+            group.create_task(traffic(ask, rest))
         # A version that can't be loaded is listed with the reason, and nothing else happens.
         _put(repository, 3, b"<net")
         while await _states(rest) != {"1": "READY", "3": "UNAVAILABLE"}:  # noqa: ASYNC110
