@@ -86,23 +86,22 @@ async def listening_rpc(
     settings: Ingress,
     add: Sequence[AddServicer],
     admission: Admission | None = None,
+    *,
+    max_message_bytes: int = 4 * 2**20,
 ) -> AsyncIterator[str]:
     """Serve an ingress's gRPC faces on a free port; yields the address.
 
     Args:
         add: the generated functions that add a servicer; health and reflection are added besides.
+        max_message_bytes: gRPC's own limit of a message.
     """
     edge = RpcEdge(
         rpc_protocols(settings, catalog),
         admission or Admission(settings.limits),
         access_log=settings.access_log,
     )
-    # Serve's limits of a message.
-    sizes = [
-        ("grpc.max_send_message_length", 2**31 - 1),
-        ("grpc.max_receive_message_length", 2**31 - 1),
-    ]
-    server = grpc.aio.server(options=sizes)
+    sizes = ("grpc.max_send_message_length", "grpc.max_receive_message_length")
+    server = grpc.aio.server(options=[(size, max_message_bytes) for size in sizes])
     servicer: Any = Servicer(edge)
     for add_servicer in (
         *add,

@@ -44,7 +44,9 @@ async def kserve(*runtimes: Any, **ingress: Any) -> AsyncIterator[KServe]:
     async with contextlib.AsyncExitStack() as stack:
         url = await stack.enter_async_context(listening(CancelledByClient(edge)))
         add = [add_GRPCInferenceServiceServicer_to_server]
-        target = await stack.enter_async_context(listening_rpc(catalog, settings, add, admission))
+        target = await stack.enter_async_context(
+            listening_rpc(catalog, settings, add, admission, max_message_bytes=2**31 - 1)
+        )
         # Bodies are looked at as they come: nothing is asked to be compressed.
         http = httpx.AsyncClient(
             base_url=url,
