@@ -18,6 +18,7 @@ from rayserve_platform.protocols.kserve.images import decode
 from rayserve_platform.protocols.kserve.schema import read
 from rayserve_platform.protocols.kserve.translate import to_infer
 from rayserve_platform.runtimes.openvino import loaded
+from rayserve_platform.runtimes.openvino.tensors import to_openvino
 from tests.unit.runtimes.openvino.conftest import Start, outputs, tensor
 from tests.unit.runtimes.openvino.models import ir
 
@@ -107,8 +108,8 @@ def address(buffer: bytes | memoryview) -> int:
 def sent(data: np.ndarray) -> tuple[bytes, memoryview]:
     """Return a request's JSON, and the data behind it where it lies in the request's body."""
     datatype = DATATYPES[data.dtype]
-    given = {"name": "x", "shape": data.shape, "datatype": datatype}
-    given["parameters"] = {"binary_data_size": data.nbytes}
+    size = {"binary_data_size": data.nbytes}
+    given = {"name": "x", "shape": data.shape, "datatype": datatype, "parameters": size}
     text = orjson.dumps({"inputs": [given]})
     # Blanks, so that the data is aligned: all `bytes` begin at a multiple of 16.
     text += b" " * (-(address(text) + len(text)) % 16)
@@ -121,7 +122,7 @@ async def test_the_model_reads_a_request_where_it_came_in(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any, kind: Any
 ) -> None:
     seen: list[int] = []
-    lend = loaded.to_openvino
+    lend = to_openvino
 
     def watched(array: Any, datatype: str) -> Any:
         made = lend(array, datatype)
