@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.futures import answer_from_thread
 
 log = logging.getLogger("rayserve.openvino")
 
@@ -204,17 +205,18 @@ class Lanes:
 
     def _compute(self, requester: Requester, batch: list[Job]) -> None:
         """Compute a batch, one by one if it fails as a whole, and answer its requests."""
-        answers: list[tuple[Job, Arrays | BaseException]]
         if len(batch) > 1:
             try:
-                _tell(list(zip(batch, together(requester, batch), strict=True)))
+                found = together(requester, batch)
+                answer_from_thread(
+                    [(j.future, arrays) for j, arrays in zip(batch, found, strict=True)]
+                )
             except Exception:  # noqa: BLE001  # one request's numbers must not fail the others'
                 log.debug("a batch of %d failed as a whole", len(batch))
             else:
                 self._succeeded(batch[0])
                 return
-        answers = [(job, self._alone(requester, job)) for job in batch]
-        _tell(answers)
+        answer_from_thread([(job.future, self._alone(requester, job)) for job in batch])
 
     def _alone(self, requester: Requester, job: Job) -> Arrays | BaseException:
         try:
@@ -264,24 +266,3 @@ def together(requester: Requester, batch: Sequence[Job]) -> list[Arrays]:
         answers.append([made[place][start : start + job.rows] for place in job.outputs])
         start += job.rows
     return answers
-
-
-def _tell(answers: Sequence[tuple[Job, Arrays | BaseException]]) -> None:
-    """Answer requests from any thread: each event loop is woken once."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[Job, Arrays | BaseException]]] = {}
-    for job, found in answers:
-        loops.setdefault(job.future.get_loop(), []).append((job, found))
-    for loop, theirs in loops.items():
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(answer, theirs)
-
-
-def answer(answers: Sequence[tuple[Job, Arrays | BaseException]]) -> None:
-    """Answer in the event loop; a request that has been given up hears nothing."""
-    for job, found in answers:
-        if job.future.done():
-            continue
-        if isinstance(found, BaseException):
-            job.future.set_exception(found)
-        else:
-            job.future.set_result(found)

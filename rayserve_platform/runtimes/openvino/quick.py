@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rayserve_platform.core.futures import answer
 from rayserve_platform.core.tensors import DTYPES, TensorSpec
 from rayserve_platform.runtimes.openvino.lanes import (
     Arrays,
     Job,
     Lanes,
     Requester,
-    answer,
     length,
     together,
 )
@@ -85,9 +85,11 @@ class Quick:
             asyncio.get_running_loop().call_soon(self._compute)
         try:
             if len(batch) > 1:
-                answer(list(zip(batch, together(self._requester, batch), strict=True)))
+                found = together(self._requester, batch)
+                answer([(job.future, arrays) for job, arrays in zip(batch, found, strict=True)])
             elif batch:
-                answer([(batch[0], self._requester(batch[0].inputs, batch[0].outputs))])
+                (job,) = batch
+                answer([(job.future, self._requester(job.inputs, job.outputs))])
         except Exception:  # noqa: BLE001  # whatever the engine raises, the threads find it out
             for job in batch:
                 task = asyncio.get_running_loop().create_task(self._again(job))
@@ -99,7 +101,7 @@ class Quick:
             found: Arrays | BaseException = await self._lanes.run(job.inputs, job.outputs)
         except Exception as error:  # noqa: BLE001  # the request's own to raise
             found = error
-        answer([(job, found)])
+        answer([(job.future, found)])
 
 
 def is_quick(request: Requester, inputs: Sequence[TensorSpec], *, max_rows: int) -> bool:
