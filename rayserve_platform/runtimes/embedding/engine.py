@@ -38,6 +38,9 @@ QUEUED_BATCHES = 64
 INLINE_NUMBERS = 1 << 16
 """Vectors of up to so many numbers are compared at once: it takes less than a millisecond."""
 
+BRIEF_CHARACTERS = 256
+"""A text of up to so many is tokenized in 20 to 150 µs: a change of threads would cost as much."""
+
 T = TypeVar("T")
 
 
@@ -124,7 +127,9 @@ class EmbeddingRuntime(PartialRuntime):
             raise self._refused("compute embeddings with a cross-encoder")
         size = _dimensions(model, request.dimensions)
         done = await self._run(
-            model, lambda: model.texts.rows(request.inputs, "inputs", request.truncate_tokens)
+            model,
+            lambda: model.texts.rows(request.inputs, "inputs", request.truncate_tokens),
+            brief=len(request.inputs) == 1 and len(request.inputs[0]) <= BRIEF_CHARACTERS,
         )
         vectors = done.results
         if not done.rows:
@@ -186,9 +191,12 @@ class EmbeddingRuntime(PartialRuntime):
             )
         return found
 
-    async def _run(self, model: Loaded, prepare: Callable[[], list[Row]]) -> Done:
+    async def _run(
+        self, model: Loaded, prepare: Callable[[], list[Row]], *, brief: bool = False
+    ) -> Done:
         assert self._batcher is not None
-        return await self._batcher.run(model.backend, prepare, pad_id=model.texts.pad_id)
+        pad_id = model.texts.pad_id
+        return await self._batcher.run(model.backend, prepare, pad_id=pad_id, brief=brief)
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         assert self._batcher is not None

@@ -9,7 +9,7 @@ import pytest
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.runtimes.embedding.backend import Ids, Result
-from rayserve_platform.runtimes.embedding.batch import Batcher, Row
+from rayserve_platform.runtimes.embedding.batch import Batcher, Done, Row
 
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
 
@@ -152,6 +152,40 @@ async def test_a_request_cancelled_while_it_is_tokenized_is_never_queued(
     backend.gate.set()
     assert await ask(batcher, backend, row(2)) == [[2, 4]]
     assert backend.batches == [[2]]
+
+
+async def test_brief_texts_of_one_turn_of_the_event_loop_are_one_batch(make_batcher) -> None:
+    batcher, backend = make_batcher(lanes=2), GatedBackend(lanes=2)
+    backend.gate.set()
+    where: list[threading.Thread] = []
+
+    def prepare(first: int) -> list[Row]:
+        where.append(threading.current_thread())
+        return [row(first)]
+
+    def failing() -> list[Row]:
+        raise RuntimeError("scripted")
+
+    async def brief(work: Callable[[], list[Row]]) -> Done:
+        done: Done = await batcher.run(backend, work, pad_id=0, brief=True)
+        return done
+
+    gone = asyncio.create_task(brief(lambda: prepare(4)))
+    asyncio.get_running_loop().call_soon(gone.cancel)
+    found = await asyncio.gather(
+        gone,
+        brief(lambda: prepare(1)),
+        brief(failing),
+        brief(lambda: prepare(2)),
+        return_exceptions=True,
+    )
+    assert [done.results.tolist() for done in found if isinstance(done, Done)] == [
+        [[1, 4]],
+        [[2, 4]],
+    ]
+    assert [type(error) for error in found[::2]] == [asyncio.CancelledError, RuntimeError]
+    assert backend.batches == [[1, 2]]
+    assert set(where) == {threading.main_thread()}
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(
