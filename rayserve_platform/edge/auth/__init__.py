@@ -1,0 +1,1 @@
+"""Token checks: who asks, and whether they may, decided once for HTTP and gRPC alike."""

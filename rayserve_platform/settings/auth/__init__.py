@@ -1,0 +1,1 @@
+"""Settings of token checks, in the vocabulary of Authorino's AuthConfig."""

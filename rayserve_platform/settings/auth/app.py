@@ -1,0 +1,43 @@
+"""What an ingress is told of token checks: the policy, and where its authorities are."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from rayserve_platform.settings.auth.policy import Policy
+from rayserve_platform.settings.auth.rules import Url
+from rayserve_platform.settings.model import Settings
+
+
+class Kubernetes(Settings):
+    """How the Kubernetes API is reached; in a pod nothing need be said."""
+
+    url: str | None = Field(default=None, pattern=Url)
+    """Of the API server; that of the pod's environment if nothing is said."""
+    token_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    """Read again when it changes."""
+    ca_file: str | None = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+    namespace_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+
+class Auth(Settings):
+    """Token checks of an ingress. Without this block everybody may call everything."""
+
+    policy: Policy | None = None
+    """An AuthConfig's `spec`, or the whole manifest."""
+    policy_file: str | None = None
+    """A file with the same, in YAML, mounted into the replica; in place of `policy`."""
+    public: tuple[Literal["docs", "metrics"], ...] = ()
+    """What is answered without a token, besides liveness and readiness."""
+    budget_s: float = Field(default=2.0, gt=0, le=30)
+    """How long a decision may take; then the request is answered 503."""
+    secrets_dir: str | None = None
+    """Where the Secrets that a policy refers to by name are mounted, as `<name>/<key>`; without it
+    they are read from the Kubernetes API."""
+    kubernetes: Kubernetes = Kubernetes()
+
+    @model_validator(mode="after")
+    def _one_policy(self) -> "Auth":
+        if (self.policy is None) == (self.policy_file is None):
+            raise ValueError("give one of policy, policy_file")
+        return self
