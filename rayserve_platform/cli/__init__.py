@@ -11,6 +11,7 @@ COMMANDS = {
     "bench": "rayserve_platform.cli.bench:bench",
     "check": "rayserve_platform.cli.check:check",
     "convert": "rayserve_platform.cli.convert:convert",
+    "keys": "rayserve_platform.cli.keys:keys",
     "run": "rayserve_platform.cli.run:run",
 }
 """Subcommands by name; each is imported when it is called, since some import Ray."""
