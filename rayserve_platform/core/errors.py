@@ -5,6 +5,7 @@ code to status (`edge.http`, `edge.rpc`). The message is meant for the caller: i
 the limit and what to do, and never carries a path, pid, address or the text of a foreign exception.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -49,6 +50,32 @@ class PlatformError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Errors cross process boundaries as values, so every field must survive pickling."""
         return (_rebuild, (self.code, self.message, self.param, self.retry_after_s))
+
+
+class Refusal(PlatformError):
+    """A failure of no request in itself: its caller may not make it, or not now.
+
+    Args:
+        rule: what refused it; for the audit log, not for the caller.
+        headers: for the answer; over gRPC they are trailing metadata.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        rule: str = "",
+        headers: Iterable[tuple[str, str]] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(code, message, retry_after_s=retry_after_s)
+        self.rule = rule
+        self.headers = tuple(headers)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A refusal is the ingress's own and never crosses a process; what is said here would."""
+        return (_rebuild, (self.code, self.message, None, self.retry_after_s))
 
 
 class InputTooLong(PlatformError):

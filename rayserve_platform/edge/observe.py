@@ -12,6 +12,8 @@ from functools import cache
 import orjson
 from prometheus_client import Counter, Gauge, Histogram
 
+from rayserve_platform.core.principal import Principal
+
 REQUESTS = Counter(
     "rayserve_requests", "Requests answered, by result.", ("protocol", "route", "model", "code")
 )
@@ -52,6 +54,13 @@ class Record:
     """The served model's own id, never the caller's text: it becomes a metric label."""
     code: int | str = ""
     client_gone: bool = False
+    principal: Principal | None = None
+    """Whose credentials came with it, once they have been verified."""
+    refused_by: str = ""
+    """The rule that its caller may not make it, or not now."""
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    """As the engine counts them; both stay 0 where nobody asks."""
 
 
 @cache

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import Code, Refusal
 
 RETRY_AFTER_S = 1.0
 
 
-class Denial(PlatformError):
+class Denial(Refusal):
     """Refuses a request.
 
     Args:
@@ -32,16 +32,10 @@ class Denial(PlatformError):
         body: str | None = None,
     ) -> None:
         retry_after_s = RETRY_AFTER_S if code is Code.UNAVAILABLE else None
-        super().__init__(code, message, retry_after_s=retry_after_s)
-        self.rule = rule
+        super().__init__(code, message, rule=rule, headers=headers, retry_after_s=retry_after_s)
         self.reason = reason
-        self.headers = tuple(headers)
         self.status = status
         self.body = body
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """A refusal never crosses a process, but must not break when it does."""
-        return (PlatformError, (self.code, self.message))
 
 
 def unavailable(rule: str, reason: str) -> Denial:
