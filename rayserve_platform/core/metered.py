@@ -1,0 +1,110 @@
+"""A runtime for one request, which tells a meter what the request uses.
+
+Every verb of every protocol passes here, a runtime's own HTTP server too, so that no protocol can
+forget to ask or to count.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import cast
+
+from rayserve_platform.core.messages import (
+    Chunk,
+    Detokenize,
+    Embed,
+    Embeddings,
+    Generate,
+    ModelCard,
+    Score,
+    Scores,
+    Tokenize,
+    Tokens,
+)
+from rayserve_platform.core.principal import Target
+from rayserve_platform.core.runtime import Message, NativeHttp, Receive, Runtime, Scope, Send
+from rayserve_platform.core.tensors import Infer, Inference
+from rayserve_platform.core.usage import USAGE_KEY, Meter
+
+
+class MeteredRuntime:
+    """Asks the meter before the engine, and counts what the engine says it read and wrote.
+
+    Args:
+        target: what the request was resolved to.
+    """
+
+    def __init__(self, runtime: Runtime, meter: Meter, target: Target) -> None:
+        self._runtime = runtime
+        self._meter = meter
+        self._target = target
+
+    async def describe(self) -> tuple[ModelCard, ...]:
+        """Return the cards; costs nothing."""
+        return await self._runtime.describe()
+
+    async def check_health(self) -> None:
+        """Raise if the engine can serve no more requests; costs nothing."""
+        await self._runtime.check_health()
+
+    async def generate(self, request: Generate) -> AsyncGenerator[Sequence[Chunk], None]:
+        """Yield the chunks, counting each as it comes: who leaves early has used what came."""
+        await self._admit(request.adapter)
+        written: dict[int, int] = {}
+        async with aclosing(self._runtime.generate(request)) as batches:
+            async for chunks in batches:
+                prompt = generated = 0
+                for chunk in chunks:
+                    if chunk.prompt is not None:
+                        prompt += chunk.prompt.token_count
+                    generated += chunk.generated_tokens - written.get(chunk.index, 0)
+                    written[chunk.index] = chunk.generated_tokens
+                self._meter.spend(prompt=prompt, generated=generated)
+                yield chunks
+
+    async def embed(self, request: Embed) -> Embeddings:
+        """Return one vector an input."""
+        await self._admit()
+        found = await self._runtime.embed(request)
+        self._meter.spend(prompt=sum(found.token_counts), generated=0)
+        return found
+
+    async def score(self, request: Score) -> Scores:
+        """Return scores."""
+        await self._admit()
+        found = await self._runtime.score(request)
+        self._meter.spend(prompt=found.token_count, generated=0)
+        return found
+
+    async def infer(self, request: Infer) -> Inference:
+        """Return tensors, which are no tokens."""
+        await self._admit()
+        return await self._runtime.infer(request)
+
+    async def tokenize(self, request: Tokenize) -> Tokens:
+        """Return tokens, which no model has read."""
+        await self._admit(request.adapter)
+        return await self._runtime.tokenize(request)
+
+    async def detokenize(self, request: Detokenize) -> str:
+        """Return text."""
+        await self._admit()
+        return await self._runtime.detokenize(request)
+
+    async def native(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the runtime's own server answer; what it says of usage ends here."""
+        await self._admit()
+
+        async def counted(message: Message) -> None:
+            used = message.pop(USAGE_KEY, None)
+            if used is not None:
+                self._meter.spend(prompt=used[0], generated=used[1])
+            await send(message)
+
+        await cast("NativeHttp", self._runtime).native(scope, receive, counted)
+
+    async def _admit(self, adapter: str | None = None) -> None:
+        """Ask the meter; an adapter that the request itself names counts as the one resolved."""
+        target = self._target
+        if adapter is not None and target.adapter is None:
+            target = Target(model=target.model, adapter=adapter)
+        await self._meter.admit(target)

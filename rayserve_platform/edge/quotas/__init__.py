@@ -1,0 +1,1 @@
+"""Quotas: how many requests and tokens a principal or a model may have, and what is left."""
