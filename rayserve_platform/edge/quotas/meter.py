@@ -27,6 +27,8 @@ class RequestMeter:
     @property
     def headers(self) -> list[tuple[str, str]]:
         """What is left, for the answer's head."""
+        if self._refusal is not None:
+            return []
         return next((share.headers for share in self._shares.values()), [])
 
     async def admit(self, target: Target) -> None:
@@ -47,6 +49,7 @@ class RequestMeter:
                 share = await self._quotas.take(record.principal, target, record.protocol)
             except QuotaExceeded as refusal:
                 self._refusal = refusal
+                record.refused_by = refusal.rule
                 raise
             self._shares[target] = share
 

@@ -106,6 +106,10 @@ class Quotas:
         share.charge(budgets)
         return share
 
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._counts.close()
+
     async def _check(self, budgets: list[Limit]) -> list[tuple[str, str]]:
         """Refuse when a budget has no token left; returns the headers."""
         left = await asyncio.gather(*[self._counts.look(b.key, b.window_s) for b in budgets])
