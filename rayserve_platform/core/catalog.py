@@ -1,119 +1,21 @@
 """Which models an ingress serves, and which runtime answers for each name."""
 
 import asyncio
-import logging
 import math
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
+from rayserve_platform.core.entry import BRIEFLY_S, Entry, Served
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import ModelCard, Task
-from rayserve_platform.core.runtime import ModelRepository, NoRepository, Runtime
+from rayserve_platform.core.principal import ACCESS, Access, Target
+from rayserve_platform.core.runtime import Runtime
 from rayserve_platform.core.tensors import Value, VersionState
 
-log = logging.getLogger("rayserve.catalog")
-
 LOAD_WAIT_S = 300.0
-BRIEFLY_S = 3.0
-"""How long a question about several models waits for each."""
 HEALTH_TIMEOUT_S = 5.0
 HEALTH_GRACE_S = 30.0
-CARD_TTL_S = 10.0
-"""A card is asked for again after this long: adapters and readiness can change while serving."""
-MISS_TTL_S = 0.5
-"""So long a card is believed that lacks what a request means: it may be there by now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A resolved name: the model's card, its runtime, and the adapter that the name stands for."""
-
-    card: ModelCard
-    runtime: Runtime
-    adapter: str | None = None
-
-
-class Entry:
-    """One runtime of a catalog and its last known cards."""
-
-    def __init__(self, runtime: Runtime, name: str | None) -> None:
-        self.runtime = runtime
-        self.name = name
-        self._cards: tuple[ModelCard, ...] | None = None
-        self._asked_at = 0.0
-        self._asking = asyncio.Lock()
-        self._refresh: asyncio.Task[None] | None = None
-
-    async def cards(self, patience_s: float) -> tuple[ModelCard, ...]:
-        """Return the cards. Only the first requests wait for them, `patience_s` at most.
-
-        Cards older than `CARD_TTL_S` are asked for again in the background, and kept if there is no
-        answer: a model that sleeps or is being replaced is still the same model.
-        """
-        if self._cards is None:
-            try:
-                async with asyncio.timeout(patience_s), self._asking:
-                    if self._cards is None:
-                        await self.ask()
-            except TimeoutError:
-                raise PlatformError(
-                    Code.UNAVAILABLE, "The model is still loading. Retry later.", retry_after_s=5
-                ) from None
-        elif time.monotonic() - self._asked_at >= CARD_TTL_S and self._refresh is None:
-            self._refresh = asyncio.create_task(self._refreshed())
-        assert self._cards is not None
-        return self._cards
-
-    def find(self, cards: Iterable[ModelCard], name: str) -> Served | None:
-        """Return what `name` stands for here."""
-        for card in cards:
-            if name == card.id or name in card.aliases or name == self.name:
-                return Served(card=card, runtime=self.runtime)
-            if any(name == adapter.name for adapter in card.adapters):
-                return Served(card=card, runtime=self.runtime, adapter=name)
-        return None
-
-    @property
-    def repository(self) -> ModelRepository:
-        """The runtime, as what its models are loaded and unloaded by."""
-        runtime = self.runtime
-        return runtime if isinstance(runtime, ModelRepository) else NoRepository()
-
-    async def ask(self) -> None:
-        """Ask for the cards now."""
-        self._cards = await self.runtime.describe()
-        self._asked_at = time.monotonic()
-
-    async def renew(self) -> None:
-        """Ask again for cards that lack something, unless this was done a moment ago."""
-        if self._cards is None or self._is_fresh():
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(BRIEFLY_S), self._asking:
-                if not self._is_fresh():
-                    await self._ask_again()
-
-    def _is_fresh(self) -> bool:
-        return time.monotonic() - self._asked_at < MISS_TTL_S
-
-    async def _refreshed(self) -> None:
-        try:
-            await self._ask_again()
-        finally:
-            self._refresh = None
-
-    async def _ask_again(self) -> None:
-        """Ask for the cards, and keep those known where there is no answer."""
-        try:
-            await self.ask()
-        except PlatformError:
-            pass
-        except Exception:
-            log.exception("a runtime could not describe itself")
-        finally:
-            self._asked_at = time.monotonic()
 
 
 class Catalog:
@@ -124,6 +26,8 @@ class Catalog:
             before its card is; a bare runtime only under the names of its card.
         load_wait_s: how long a request waits for a model that it means and that has not been
             reached yet: it may be loading, waking or being replaced.
+        guarded: whoever asks must have an `ACCESS`, and gets to know only what it allows: for all
+            else the catalog answers as if it were not there.
     """
 
     def __init__(
@@ -131,8 +35,10 @@ class Catalog:
         runtimes: Iterable[Runtime | tuple[str, Runtime]],
         *,
         load_wait_s: float = LOAD_WAIT_S,
+        guarded: bool = False,
     ) -> None:
         self._load_wait_s = load_wait_s
+        self._guarded = guarded
         self._well_at = -math.inf
         self._entries = [
             Entry(item[1], item[0]) if isinstance(item, tuple) else Entry(item, None)
@@ -145,7 +51,7 @@ class Catalog:
         Raises:
             PlatformError: NOT_FOUND naming the served models; INVALID_ARGUMENT when no name is
                 given and several models are served; UNAVAILABLE when the model could not be loaded;
-                whatever `describe` raises (UNAVAILABLE).
+                whatever `describe` raises (UNAVAILABLE) and the request's `ACCESS`.
         """
         served = await (self.look_up(name, version) if name else self._only())
         if served.card.problem:
@@ -162,13 +68,36 @@ class Catalog:
         if found is None or _may_be_old(found.card, version):
             await self.renew(name)
             found = await self._named(name)
-        if found is None:
-            raise PlatformError(
-                Code.NOT_FOUND,
-                f"The model '{name[:200]}' does not exist. Served models: {await self._known()}.",
-                param="model",
-            )
+        if found is None or not await self._allowed([_target(found)]):
+            raise await self._unknown(name)
         return found
+
+    async def adapted(self, served: Served, adapter: str) -> Served | None:
+        """Return a model with an adapter that only its runtime knows; None where it is forbidden.
+
+        Raises:
+            PlatformError: as the request's `ACCESS`.
+        """
+        target = Target(model=served.card.id, adapter=adapter)
+        return replace(served, adapter=adapter) if await self._allowed([target]) else None
+
+    async def _unknown(self, name: str) -> PlatformError:
+        """Return what is said of a model that is not there, or not for the caller."""
+        return PlatformError(
+            Code.NOT_FOUND,
+            f"The model '{name[:200]}' does not exist. Served models: {await self._known()}.",
+            param="model",
+        )
+
+    def _access(self) -> Access | None:
+        access = ACCESS.get()
+        if self._guarded and access is None:
+            raise RuntimeError("a guarded catalog is asked outside of a request")
+        return access if self._guarded else None
+
+    async def _allowed(self, targets: Sequence[Target]) -> Sequence[Target]:
+        access = self._access()
+        return targets if access is None else await access.allowed(targets)
 
     async def renew(self, name: str) -> None:
         """Ask again for the cards that may have this name, unless that was done a moment ago."""
@@ -179,7 +108,10 @@ class Catalog:
             entry = self._entries[0]
             cards = await entry.cards(self._load_wait_s)
             if len(cards) == 1:
-                return Served(card=cards[0], runtime=entry.runtime)
+                found = Served(card=cards[0], runtime=entry.runtime)
+                if (access := self._access()) is not None:
+                    await access.require(_target(found))
+                return found
         raise PlatformError(
             Code.INVALID_ARGUMENT,
             f"'model' is required: several models are served ({await self._known()}).",
@@ -207,8 +139,34 @@ class Catalog:
         """Return what the runtimes that can be reached now describe, broken models included.
 
         Raises:
-            PlatformError: what the first runtime answered, when none can be reached.
+            PlatformError: what the first runtime answered, when none can be reached; the refusal
+                of the request's `ACCESS`, when it allows none of the models.
         """
+        return await self._visible(await self._reached())
+
+    async def targets(self) -> list[Target]:
+        """Return all that can be called now, whoever may; raises as `described`."""
+        return [target for served in await self._reached() for target in _targets(served)]
+
+    async def _visible(self, reached: list[Served]) -> list[Served]:
+        """Leave out what the caller may not call; an adapter is part of its model's card."""
+        access = self._access()
+        if access is None or not reached:
+            return reached
+        allowed = set(await access.allowed([t for served in reached for t in _targets(served)]))
+        if not allowed:
+            raise access.refusal()
+        visible = []
+        for served in reached:
+            card = served.card
+            if Target(model=card.id) in allowed:
+                kept = (
+                    a for a in card.adapters if Target(model=card.id, adapter=a.name) in allowed
+                )
+                visible.append(replace(served, card=replace(card, adapters=tuple(kept))))
+        return visible
+
+    async def _reached(self) -> list[Served]:
         found = await asyncio.gather(
             *(entry.cards(BRIEFLY_S) for entry in self._entries), return_exceptions=True
         )
@@ -249,7 +207,10 @@ class Catalog:
         """
         (entry,) = self._entries
         found = entry.find(await entry.cards(self._load_wait_s), name)
-        return entry, name if found is None else found.card.id
+        own = name if found is None else found.card.id
+        if not await self._allowed([Target(model=own)]):
+            raise await self._unknown(name)
+        return entry, own
 
     async def check_health(self) -> None:
         """Raise when the only runtime can serve no request; several are each other's strangers.
@@ -286,6 +247,17 @@ class Catalog:
         for card in [served.card for served in await self.served()]:
             names += [card.id, *card.aliases, *(adapter.name for adapter in card.adapters)]
         return ", ".join(names) or "none"
+
+
+def _target(served: Served) -> Target:
+    return Target(model=served.card.id, adapter=served.adapter)
+
+
+def _targets(served: Served) -> list[Target]:
+    """Return a model and its adapters."""
+    model = served.card.id
+    adapters = [Target(model=model, adapter=adapter.name) for adapter in served.card.adapters]
+    return [Target(model=model), *adapters]
 
 
 def _may_be_old(card: ModelCard, version: str | None) -> bool:

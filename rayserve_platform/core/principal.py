@@ -1,9 +1,11 @@
 """Who asks, for which model, and whether they may: what the catalog has to know of access."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from rayserve_platform.core.errors import PlatformError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ class Access(Protocol):
         """Return those of the targets that may be called; raises when an authority is down."""
         ...
 
-    def refusal(self) -> Exception:
+    def refusal(self) -> PlatformError:
         """Return the error for a caller that may call nothing here."""
         ...
 
@@ -59,8 +61,3 @@ ACCESS: ContextVar[Access | None] = ContextVar("rayserve_access", default=None)
 It goes with the task, so that no protocol can forget to hand it on, and a catalog that is guarded
 refuses everything where it is missing.
 """
-
-
-def names(targets: Iterable[Target]) -> list[str]:
-    """Return the names under which targets are called."""
-    return [target.adapter or target.model for target in targets]

@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 
-from rayserve_platform.core.catalog import Catalog, Served
+from rayserve_platform.core.catalog import Catalog
+from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, InputTooLong, PlatformError, PromptTooLong
 from rayserve_platform.core.messages import Chunk, Embeddings, Scores, Tokens
 from rayserve_platform.protocols.caikit import tasks

@@ -9,7 +9,7 @@ that NaN fails it.
 import math
 from typing import Any, Literal
 
-from rayserve_platform.core.catalog import Served
+from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError, PromptTooLong
 from rayserve_platform.core.messages import (
     Chunk,

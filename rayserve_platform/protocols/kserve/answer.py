@@ -8,7 +8,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
-from rayserve_platform.core.catalog import Catalog, Served
+from rayserve_platform.core.catalog import Catalog
+from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import PlatformError
 from rayserve_platform.core.messages import Chunk, Generate, Task
 from rayserve_platform.core.tensors import Inference, Tensor, TensorSpec

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rayserve_platform.core.catalog import Served
+from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import PlatformError, internal_error
 from rayserve_platform.core.messages import (
     Chunk,

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from rayserve_platform.core.catalog import Served
+from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.messages import Chunk, Generate, Task
 from rayserve_platform.core.stream import Coalescer

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rayserve_platform.core.catalog import Served
+from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import InputTooLong
 from rayserve_platform.core.messages import Score, Scores
 from rayserve_platform.protocols.openai.render import usage

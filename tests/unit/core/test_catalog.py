@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from rayserve_platform.core import catalog as catalog_module
+from rayserve_platform.core import entry as entry_module
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import Adapter, ModelCard, Task
@@ -46,7 +46,7 @@ def down() -> PlatformError:
 @pytest.fixture
 def stale(monkeypatch):
     """Every known card is too old at the next request."""
-    monkeypatch.setattr(catalog_module, "CARD_TTL_S", 0.0)
+    monkeypatch.setattr(entry_module, "CARD_TTL_S", 0.0)
 
 
 @pytest.mark.parametrize("name", ["big", "large", "declared"])
@@ -194,7 +194,7 @@ async def test_a_name_that_a_model_which_is_down_may_have_is_unavailable_not_unk
 @pytest.fixture
 def at_once(monkeypatch):
     """A runtime is asked again for what is missed, however lately it was asked."""
-    monkeypatch.setattr(catalog_module, "MISS_TTL_S", 0.0)
+    monkeypatch.setattr(entry_module, "MISS_TTL_S", 0.0)
 
 
 async def test_a_model_that_is_new_is_found_at_the_first_request_for_it(at_once):

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayserve_platform.core.catalog import Served
+from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.core.tensors import DTYPES, ModelVersion, Tensor, TensorSpec

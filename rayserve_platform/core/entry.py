@@ -1,0 +1,111 @@
+"""One runtime of a catalog, and what it last said of itself."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.messages import ModelCard
+from rayserve_platform.core.runtime import ModelRepository, NoRepository, Runtime
+
+log = logging.getLogger("rayserve.catalog")
+
+BRIEFLY_S = 3.0
+"""How long a question about several models waits for each."""
+CARD_TTL_S = 10.0
+"""A card is asked for again after this long: adapters and readiness can change while serving."""
+MISS_TTL_S = 0.5
+"""So long a card is believed that lacks what a request means: it may be there by now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A resolved name: the model's card, its runtime, and the adapter that the name stands for."""
+
+    card: ModelCard
+    runtime: Runtime
+    adapter: str | None = None
+
+
+class Entry:
+    """One runtime of a catalog and its last known cards."""
+
+    def __init__(self, runtime: Runtime, name: str | None) -> None:
+        self.runtime = runtime
+        self.name = name
+        self._cards: tuple[ModelCard, ...] | None = None
+        self._asked_at = 0.0
+        self._asking = asyncio.Lock()
+        self._refresh: asyncio.Task[None] | None = None
+
+    async def cards(self, patience_s: float) -> tuple[ModelCard, ...]:
+        """Return the cards. Only the first requests wait for them, `patience_s` at most.
+
+        Cards older than `CARD_TTL_S` are asked for again in the background, and kept if there is no
+        answer: a model that sleeps or is being replaced is still the same model.
+        """
+        if self._cards is None:
+            try:
+                async with asyncio.timeout(patience_s), self._asking:
+                    if self._cards is None:
+                        await self.ask()
+            except TimeoutError:
+                raise PlatformError(
+                    Code.UNAVAILABLE, "The model is still loading. Retry later.", retry_after_s=5
+                ) from None
+        elif time.monotonic() - self._asked_at >= CARD_TTL_S and self._refresh is None:
+            self._refresh = asyncio.create_task(self._refreshed())
+        assert self._cards is not None
+        return self._cards
+
+    def find(self, cards: Iterable[ModelCard], name: str) -> Served | None:
+        """Return what `name` stands for here."""
+        for card in cards:
+            if name == card.id or name in card.aliases or name == self.name:
+                return Served(card=card, runtime=self.runtime)
+            if any(name == adapter.name for adapter in card.adapters):
+                return Served(card=card, runtime=self.runtime, adapter=name)
+        return None
+
+    @property
+    def repository(self) -> ModelRepository:
+        """The runtime, as what its models are loaded and unloaded by."""
+        runtime = self.runtime
+        return runtime if isinstance(runtime, ModelRepository) else NoRepository()
+
+    async def ask(self) -> None:
+        """Ask for the cards now."""
+        self._cards = await self.runtime.describe()
+        self._asked_at = time.monotonic()
+
+    async def renew(self) -> None:
+        """Ask again for cards that lack something, unless this was done a moment ago."""
+        if self._cards is None or self._is_fresh():
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BRIEFLY_S), self._asking:
+                if not self._is_fresh():
+                    await self._ask_again()
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._asked_at < MISS_TTL_S
+
+    async def _refreshed(self) -> None:
+        try:
+            await self._ask_again()
+        finally:
+            self._refresh = None
+
+    async def _ask_again(self) -> None:
+        """Ask for the cards, and keep those known where there is no answer."""
+        try:
+            await self.ask()
+        except PlatformError:
+            pass
+        except Exception:
+            log.exception("a runtime could not describe itself")
+        finally:
+            self._asked_at = time.monotonic()
