@@ -20,13 +20,25 @@ class Kubernetes(Settings):
     namespace_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
+class Keys(Settings):
+    """The platform's own API keys, as `rayserve keys` makes them."""
+
+    file: str
+    """With the keys' digests; a Secret that is mounted will do. Followed while serving."""
+    pepper_file: str | None = None
+    """With the pepper, unless the environment has it; `<file>.pepper` if nothing is said."""
+
+
 class Auth(Settings):
     """Token checks of an ingress. Without this block everybody may call everything."""
 
     policy: Policy | None = None
-    """An AuthConfig's `spec`, or the whole manifest."""
+    """An AuthConfig's `spec`, or the whole manifest. With `keys` alone it need not be given: then
+    every key may do what its own scope says."""
     policy_file: str | None = None
     """A file with the same, in YAML, mounted into the replica; in place of `policy`."""
+    keys: Keys | None = None
+    """API keys for people without Kubernetes; a rule with `apiKey: {}` takes them."""
     public: tuple[Literal["docs", "metrics"], ...] = ()
     """What is answered without a token, besides liveness and readiness."""
     budget_s: float = Field(default=2.0, gt=0, le=30)
@@ -38,6 +50,7 @@ class Auth(Settings):
 
     @model_validator(mode="after")
     def _one_policy(self) -> "Auth":
-        if (self.policy is None) == (self.policy_file is None):
-            raise ValueError("give one of policy, policy_file")
+        given = [name for name in ("policy", "policy_file") if getattr(self, name) is not None]
+        if len(given) > 1 or not (given or self.keys):
+            raise ValueError("give one of policy, policy_file, or keys alone")
         return self

@@ -20,7 +20,17 @@ from rayserve_platform.settings.auth.values import (
 )
 
 Algorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+    "Ed25519",
 ]
 """Signatures that a JWT may have: public keys only. `none` and shared secrets are not offered."""
 Url = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
@@ -298,7 +308,8 @@ class Success(Rule):
     """A header or metadata entry for the engine's side."""
 
     refused: ClassVar[dict[str, str]] = {
-        "wristband": "the engine trusts its ingress and checks no token"
+        "wristband": "the engine trusts its ingress and checks no token",
+        "cache": "nothing is asked for it",
     }
     plain: Value | None = None
     json_: Json | None = Field(default=None, alias="json")
@@ -340,4 +351,5 @@ class Response(Vocabulary):
 class Callback(Rule):
     """A request after the decision, whatever it was."""
 
+    refused: ClassVar[dict[str, str]] = {"cache": "every decision is told"}
     http: HttpCall

@@ -1,0 +1,61 @@
+"""Tokens that the Kubernetes API reviews.
+
+Source: Kubernetes API, authentication.k8s.io/v1 TokenReview: a client that asks for audiences must
+look at `status.audiences`, since a server that knows nothing of them ignores the request.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rayserve_platform.edge.auth.authentication.identity import About, Idle, Known
+from rayserve_platform.edge.auth.credentials import Credentials
+from rayserve_platform.edge.auth.document import Document
+from rayserve_platform.edge.auth.kubernetes import REVIEW_TOKEN, KubernetesApi
+from rayserve_platform.edge.auth.verdict import Good, Rejected, Unavailable, Verdicts
+
+
+class ReviewedToken(Idle):
+    """Service accounts' and users' tokens; verdicts are kept for a while."""
+
+    needs_token = True
+    is_local = False
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        audiences: Sequence[str],
+        verdicts: Verdicts[Known],
+        about: About,
+        timeout_ms: int | None,
+    ) -> None:
+        self._api = api
+        self._audiences = list(audiences)
+        self._verdicts = verdicts
+        self._about = about
+        self._timeout_ms = timeout_ms
+
+    async def identify(self, token: str, credentials: Credentials, document: Document) -> Known:
+        """Return the user that the API server names."""
+        return await self._verdicts.get(self._about(token, document), lambda: self._ask(token))
+
+    async def _ask(self, token: str) -> Good[Known]:
+        spec = {"token": token, "audiences": self._audiences}
+        status = await self._api.review(REVIEW_TOKEN, "TokenReview", spec, self._timeout_ms)
+        is_known = status.get("authenticated", False)
+        if not isinstance(is_known, bool):
+            raise Unavailable("the TokenReview's 'authenticated' is neither true nor false")
+        if not is_known:
+            raise Rejected(f"the Kubernetes API refused the token: {status.get('error', '')}")
+        self._check_audiences(status.get("audiences"))
+        user = status.get("user")
+        if not isinstance(user, dict) or not isinstance(user.get("username"), str):
+            raise Unavailable("the TokenReview names no user")
+        return Good(Known(identity=user, user=user))
+
+    def _check_audiences(self, found: Any) -> None:
+        if not isinstance(found, list) or not set(self._audiences).intersection(map(str, found)):
+            raise Rejected(f"the token is for {found}, not for {self._audiences}")
+
+    async def stop(self) -> None:
+        """End what is being asked."""
+        await self._verdicts.stop()

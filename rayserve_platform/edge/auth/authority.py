@@ -1,0 +1,150 @@
+"""Asking authorities over HTTP: bounded in time and size, and not while one is known to be down."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+
+from rayserve_platform.edge.auth.verdict import Unavailable
+
+MAX_ANSWER_BYTES = 2**20
+MAX_CALLS = 64
+"""At a time to one authority; more wait, within the time their decision has."""
+FAILURES = 5
+"""In a row, after which an authority is left alone."""
+PAUSE_S = 1.0
+"""For so long. Then one call tries; so an authority is used again within a second or two."""
+
+
+class Breaker:
+    """Remembers that an authority is down, so that nobody waits to find out."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._closed_again_at = 0.0
+        self.calls = asyncio.Semaphore(MAX_CALLS)
+
+    def check(self, name: str) -> None:
+        """Refuse while the authority is left alone.
+
+        Raises:
+            Unavailable: then.
+        """
+        if self._failures < FAILURES:
+            return
+        now = time.monotonic()
+        if now < self._closed_again_at:
+            raise Unavailable(f"{name} does not answer; left alone for a moment")
+        # This call tries; the others wait for what it finds.
+        self._closed_again_at = now + PAUSE_S
+
+    def succeeded(self) -> None:
+        """Note an answer."""
+        self._failures = 0
+
+    def failed(self) -> None:
+        """Note that there was none."""
+        self._failures += 1
+        if self._failures >= FAILURES:
+            self._closed_again_at = time.monotonic() + PAUSE_S
+
+
+class Authorities:
+    """The HTTP client of a guard.
+
+    Args:
+        timeout_s: of one call, where a rule says nothing else.
+    """
+
+    def __init__(self, *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+        self._breakers: dict[str, Breaker] = {}
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The connections; made at the first use, since they belong to a running loop."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, limit_per_host=MAX_CALLS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._session
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        timeout_ms: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        expected: tuple[int, ...] = (200,),
+        is_read: bool = True,
+    ) -> Any:
+        """Return the JSON of an answer; None where nobody reads it (`is_read` false).
+
+        Raises:
+            Unavailable: when there is none in time, its status is none of `expected`, it is too
+                large or no JSON.
+        """
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        breaker = self._breakers.setdefault(origin, Breaker())
+        breaker.check(origin)
+        limit_s = min(self._timeout_s, timeout_ms / 1000) if timeout_ms else self._timeout_s
+        try:
+            async with asyncio.timeout(limit_s), breaker.calls:
+                content = await self._call(
+                    method, url, expected, tls=tls, headers=headers, data=data
+                )
+        except TimeoutError:
+            breaker.failed()
+            raise Unavailable(f"{origin} did not answer within {limit_s:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            breaker.failed()
+            raise Unavailable(f"{origin}: {type(error).__name__}: {error}") from None
+        except Unavailable:
+            breaker.failed()
+            raise
+        if is_read:
+            try:
+                content = orjson.loads(content)
+            except orjson.JSONDecodeError:
+                breaker.failed()
+                raise Unavailable(f"{origin} did not answer with JSON") from None
+        breaker.succeeded()
+        return content
+
+    async def _call(
+        self,
+        method: str,
+        url: str,
+        expected: tuple[int, ...],
+        *,
+        tls: ssl.SSLContext | None,
+        **options: Any,
+    ) -> bytes:
+        if tls is not None:
+            options["ssl"] = tls
+        async with self.session.request(method, url, allow_redirects=False, **options) as response:
+            if response.status not in expected:
+                raise Unavailable(f"{url} answered {response.status}")
+            body = await response.content.read(MAX_ANSWER_BYTES + 1)
+            while len(body) <= MAX_ANSWER_BYTES and not response.content.at_eof():
+                body += await response.content.read(MAX_ANSWER_BYTES + 1 - len(body))
+            if len(body) > MAX_ANSWER_BYTES:
+                raise Unavailable(f"{url} answered with more than {MAX_ANSWER_BYTES} bytes")
+        return body
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()

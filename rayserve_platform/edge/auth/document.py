@@ -1,0 +1,92 @@
+"""The authorization JSON: what conditions and values of a policy are about.
+
+Source: Authorino, docs/architecture.md, "The authorization JSON"; `model` is ours.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rayserve_platform.core.principal import Target
+from rayserve_platform.edge.auth.attributes import Request
+
+
+class Document:
+    """Grows from phase to phase; written down only where somebody reads it.
+
+    Args:
+        note: is told every step, where a decision is to be explained.
+    """
+
+    def __init__(self, request: Request, note: Callable[[str], None] | None = None) -> None:
+        self.request = request
+        self.rule = ""
+        self.identity: Mapping[str, Any] | None = None
+        self.user: Mapping[str, Any] | None = None
+        self.metadata: dict[str, Any] = {}
+        self.authorization: dict[str, Any] = {}
+        self.target: Target | None = None
+        self.note = note
+        self._request: dict[str, Any] | None = None
+
+    def of(self, target: Target) -> "Document":
+        """Return the same request's document for one model."""
+        other = Document(self.request, self.note)
+        other.rule, other.identity, other.metadata = self.rule, self.identity, self.metadata
+        other.user, other.target = self.user, target
+        other._request = self._roots_of_request()
+        return other
+
+    def tell(self, step: str) -> None:
+        """Note a step of the decision."""
+        if self.note is not None:
+            self.note(step)
+
+    def roots(self) -> dict[str, Any]:
+        """Return the JSON as it is now."""
+        auth = {
+            "identity": self.identity,
+            "metadata": self.metadata,
+            "authorization": self.authorization,
+        }
+        roots = {**self._roots_of_request(), "auth": auth, "metadata": self.metadata}
+        if self.target is not None:
+            roots["model"] = {"name": self.target.model, "adapter": self.target.adapter or ""}
+        return roots
+
+    def _roots_of_request(self) -> dict[str, Any]:
+        if self._request is None:
+            self._request = _written(self.request)
+        return self._request
+
+
+def _written(request: Request) -> dict[str, Any]:
+    """Write a request both ways: Authorino's own, and Envoy's below `context`."""
+    path = f"{request.path}?{request.query}" if request.query else request.path
+    http = {
+        "id": request.id,
+        "protocol": request.transport,
+        "scheme": request.scheme,
+        "host": request.host,
+        "method": request.method,
+        "path": path,
+        "headers": dict(request.headers),
+    }
+    now = time.time()
+    own = {
+        **http,
+        "time": datetime.fromtimestamp(now, UTC),
+        "url_path": request.path,
+        "query": request.query,
+        "user_agent": request.headers.get("user-agent", ""),
+        "referer": request.headers.get("referer", ""),
+        "api": request.protocol,
+    }
+    address, _, port = request.source.rpartition(":")
+    peer = {"address": address.strip("[]") or request.source, "port": port if address else ""}
+    envoy = {
+        "request": {"http": http, "time": {"seconds": int(now)}},
+        "source": {"address": {"Address": {"SocketAddress": {"address": peer["address"]}}}},
+    }
+    return {"request": own, "context": envoy, "source": peer, "destination": {"host": request.host}}

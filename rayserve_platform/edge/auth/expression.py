@@ -1,0 +1,88 @@
+"""CEL expressions, as Authorino knows them: the language, its strings library, optionals.
+
+Evaluated by Google's CEL in C++: no expression can loop for ever, and `matches` is RE2, so no text
+of a caller's can make it slow. Its trap: an error comes back as a value of type ERROR, which is
+true as Python sees it; so the type is looked at before the value is.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from cel_expr_python import cel
+from cel_expr_python.ext import ext_encoders, ext_optional, ext_strings
+
+ROOTS = ("request", "context", "source", "destination", "auth", "metadata", "model")
+"""What an expression may name; `model` is ours: the resolved model and its adapter."""
+
+
+class PolicyFault(ValueError):
+    """A policy that can't be used; the text names the place and is for its author."""
+
+
+class EvaluationFault(Exception):
+    """An expression that has no value for this request; the text is for the log."""
+
+
+@cache
+def _environment() -> cel.Env:
+    return cel.NewEnv(
+        variables=dict.fromkeys((*ROOTS, "text", "pattern"), cel.Type.DYN),
+        extensions=[
+            ext_strings.ExtStrings(),
+            ext_optional.ExtOptional(),
+            ext_encoders.ExtEncoders(),
+        ],
+    )
+
+
+class Expression:
+    """A compiled expression.
+
+    Raises:
+        PolicyFault: when it is no CEL, or names what there is not.
+    """
+
+    def __init__(self, text: str, where: str) -> None:
+        self.text = text
+        try:
+            self._compiled = _environment().compile(text)
+        except RuntimeError as error:
+            reason = str(error).removeprefix("INVALID_ARGUMENT: ").split("\n", 1)[0]
+            raise PolicyFault(f"{where}: {reason} in CEL expression {text!r}") from None
+
+    def value(self, roots: Mapping[str, Any]) -> Any:
+        """Return the value.
+
+        Raises:
+            EvaluationFault: when there is none.
+        """
+        found = self._compiled.eval(data=roots)
+        if found.type() == cel.Type.ERROR:
+            raise EvaluationFault(f"{self.text}: {found.value()}")
+        return found.plain_value()
+
+    def holds(self, roots: Mapping[str, Any]) -> bool:
+        """Say whether the expression is true.
+
+        Raises:
+            EvaluationFault: when it is neither true nor false.
+        """
+        found = self._compiled.eval(data=roots)
+        if found.type() != cel.Type.BOOL:
+            raise EvaluationFault(f"{self.text}: {found.value()} is not true or false")
+        return bool(found.value())
+
+
+@cache
+def _matching() -> Expression:
+    return Expression("text.matches(pattern)", "matches")
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Say whether a regular expression (RE2) is found anywhere in a text.
+
+    Raises:
+        EvaluationFault: when it is none.
+    """
+    return _matching().holds({"text": text, "pattern": pattern})

@@ -1,0 +1,201 @@
+"""The decision: credentials, request and model in; a principal or a refusal out.
+
+Phases run as Authorino runs them: authentication, metadata, authorization (once for each model),
+response, callbacks. Everything that can't be decided is refused.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from rayserve_platform.core.principal import Principal, Target
+from rayserve_platform.edge.auth.attributes import Request
+from rayserve_platform.edge.auth.authorize import Permission, forbidden
+from rayserve_platform.edge.auth.conditions import Conditions
+from rayserve_platform.edge.auth.credentials import Credentials
+from rayserve_platform.edge.auth.denial import Denial, unavailable
+from rayserve_platform.edge.auth.document import Document
+from rayserve_platform.edge.auth.enrich import Enrichment
+from rayserve_platform.edge.auth.expression import EvaluationFault
+from rayserve_platform.edge.auth.identify import Identification, name_of
+from rayserve_platform.edge.auth.keystore import Key, KeyStore
+from rayserve_platform.edge.auth.respond import Responses
+from rayserve_platform.edge.auth.sources import Sources
+from rayserve_platform.edge.auth.tell import Callbacks
+from rayserve_platform.settings.auth.app import Auth
+from rayserve_platform.settings.auth.policy import Policy
+
+SCOPE = "key scope"
+
+
+class Known:
+    """A request whose caller is known.
+
+    Args:
+        principal: without the headers that depend on a model.
+        free: the policy does not apply to it.
+    """
+
+    def __init__(
+        self, document: Document, principal: Principal, key: Key | None, *, free: bool = False
+    ) -> None:
+        self.document = document
+        self.principal = principal
+        self.key = key
+        self.free = free
+
+
+class Guard:
+    """Decides by one policy.
+
+    Args:
+        keys: the platform's own keys; the guard starts and stops them.
+
+    Raises:
+        PolicyFault: when the policy can't be used.
+    """
+
+    def __init__(self, settings: Auth, policy: Policy, keys: KeyStore | None = None) -> None:
+        self._budget_s = settings.budget_s
+        self._sources = Sources(settings, policy.namespace, keys)
+        self._when = Conditions(policy.when, policy.patterns, "when")
+        self._ways = Identification(policy, self._sources)
+        self._metadata = Enrichment(policy, self._sources, self._ways)
+        self._permission = Permission(policy, self._sources)
+        self.responses = Responses(policy)
+        self._callbacks = Callbacks(policy, self._sources)
+        self.secret_headers = _secret_headers(policy)
+        self.secret_parameters = frozenset(
+            rule.credentials.queryString.name
+            for rule in policy.authentication.values()
+            if rule.credentials.queryString is not None
+        )
+
+    async def start(self) -> None:
+        """Read keys and follow Secrets. What can't be reached is tried again for ever."""
+        if self._sources.keys is not None:
+            await self._sources.keys.start()
+        await self._ways.start()
+
+    async def stop(self) -> None:
+        """End all that `start` and decisions began."""
+        await self._callbacks.stop()
+        await self._ways.stop()
+        await self._permission.stop()
+        if self._sources.keys is not None:
+            await self._sources.keys.stop()
+        await self._sources.stop()
+
+    async def decide(
+        self,
+        credentials: Credentials,
+        request: Request,
+        target: Target | None,
+        note: Callable[[str], None] | None = None,
+    ) -> Principal:
+        """Return who asks, if they may; without a target only that they are known is decided.
+
+        Raises:
+            Denial: if they may not, or it can't be said now.
+            PlatformError: INVALID_ARGUMENT when there are several credentials in one place.
+        """
+        document = Document(request, note)
+        known = await self.identify(credentials, document)
+        return known.principal if target is None else await self.permit(known, target)
+
+    async def identify(self, credentials: Credentials, document: Document) -> Known:
+        """Run authentication and metadata; raises as `decide`."""
+        try:
+            async with self._within_budget("authentication"):
+                if not self._applies(document):
+                    return Known(document, Principal(id="anonymous"), None, free=True)
+                found = await self._ways.identify(credentials, document)
+                await self._metadata.enrich(credentials, document)
+            principal = _principal(document, found.key)
+            _check_protocol(found.key, document.request.protocol)
+            return Known(document, principal, found.key)
+        except Denial as denial:
+            raise self.responses.dressed(denial, document) from None
+
+    def _applies(self, document: Document) -> bool:
+        try:
+            applies = self._when.hold(document)
+        except EvaluationFault as fault:
+            document.tell(f"when: refused: {fault}")
+            raise forbidden("when", str(fault)) from None
+        if not applies:
+            document.tell("when: the policy does not apply")
+        return applies
+
+    async def permit(self, known: Known, target: Target) -> Principal:
+        """Run authorization and response for one model; raises as `decide`."""
+        if known.free:
+            return known.principal
+        document = known.document.of(target)
+        try:
+            _check_model(known.key, target)
+            async with self._within_budget("authorization"):
+                await self._permission.check(document)
+        except Denial as denial:
+            raise self.responses.dressed(denial, document) from None
+        headers = self.responses.headers(document)
+        metadata = self.responses.metadata(document)
+        if not headers and not metadata:
+            return known.principal
+        return replace(known.principal, headers=headers, metadata=metadata)
+
+    def tell(self, document: Document) -> None:
+        """Run the callbacks, after a decision."""
+        self._callbacks.tell(document)
+
+    @asynccontextmanager
+    async def _within_budget(self, phase: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._budget_s):
+                yield
+        except TimeoutError:
+            raise unavailable(phase, f"no decision within {self._budget_s:g} s") from None
+
+
+def _principal(document: Document, key: Key | None) -> Principal:
+    identity = document.identity or {}
+    return Principal(
+        id=name_of(identity),
+        rule=document.rule,
+        groups=_groups(identity),
+        claims=identity,
+        key_id=None if key is None else key.id,
+    )
+
+
+def _groups(identity: Mapping[str, Any]) -> tuple[str, ...]:
+    found = identity.get("groups")
+    if not isinstance(found, list | tuple):
+        return ()
+    return tuple(group for group in found if isinstance(group, str))
+
+
+def _check_protocol(key: Key | None, protocol: str) -> None:
+    if key is not None and key.protocols is not None and protocol not in key.protocols:
+        raise forbidden(SCOPE, f"the key {key.id} is not for {protocol}")
+
+
+def _check_model(key: Key | None, target: Target) -> None:
+    if key is not None and key.models is not None:
+        name = target.adapter or target.model
+        if name not in key.models:
+            raise forbidden(SCOPE, f"the key {key.id} is not for {name}")
+
+
+def _secret_headers(policy: Policy) -> frozenset[str]:
+    """Return the headers in which credentials come: nothing for an engine to see."""
+    names = {"authorization", "cookie", "proxy-authorization"}
+    for rule in policy.authentication.values():
+        if rule.credentials.customHeader is not None:
+            names.add(rule.credentials.customHeader.name.lower())
+        if rule.x509 is not None:
+            source = rule.x509.source
+            names.add((source.xfccHeader or source.clientCertHeader or "").lower())
+    return frozenset(names)

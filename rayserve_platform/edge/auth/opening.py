@@ -1,0 +1,69 @@
+"""From settings to a gate: the policy is read, checked and compiled."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from rayserve_platform.edge.auth.expression import PolicyFault
+from rayserve_platform.edge.auth.gate import Gate, Targets
+from rayserve_platform.edge.auth.guard import Guard
+from rayserve_platform.edge.auth.keystore import KeyStore
+from rayserve_platform.edge.keys.followed import FollowedFile
+from rayserve_platform.edge.keys.store import ReloadingKeys
+from rayserve_platform.settings.auth.app import Auth
+from rayserve_platform.settings.auth.policy import Policy
+from rayserve_platform.settings.auth.rules import ApiKey, Authentication
+from rayserve_platform.settings.model import explain
+
+
+def open_gate(settings: Auth, targets: Targets) -> Gate:
+    """Return the gate that settings describe; `targets` is as for `Gate`.
+
+    Raises:
+        PolicyFault: when the policy can't be used.
+    """
+    return Gate(Guard(settings, policy_of(settings), _keys(settings)), targets)
+
+
+def check(settings: Auth) -> None:
+    """Refuse a policy that can't be used; a file that is not here yet is not looked at.
+
+    Raises:
+        PolicyFault: saying why.
+    """
+    if settings.policy_file is None or Path(settings.policy_file).exists():
+        Guard(settings, policy_of(settings), _keys(settings))
+
+
+def policy_of(settings: Auth) -> Policy:
+    """Return the policy; raises as `open_gate`."""
+    if settings.policy is not None:
+        return settings.policy
+    if settings.policy_file is not None:
+        return read_policy(Path(settings.policy_file))
+    return Policy(authentication={"keys": Authentication(apiKey=ApiKey())})
+
+
+def read_policy(path: Path) -> Policy:
+    """Read an AuthConfig from a YAML file; raises as `open_gate`."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PolicyFault(f"{path}: can't be read: {reason}") from None
+    except yaml.YAMLError as error:
+        raise PolicyFault(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Policy.model_validate(content)
+    except ValidationError as error:
+        raise PolicyFault(f"{path}: {'; '.join(explain(error))}") from None
+
+
+def _keys(settings: Auth) -> KeyStore | None:
+    if settings.keys is None:
+        return None
+    pepper = settings.keys.pepper_file
+    return ReloadingKeys(
+        FollowedFile(Path(settings.keys.file), None if pepper is None else Path(pepper))
+    )

@@ -1,0 +1,61 @@
+"""Where a policy's rules get what they need: authorities, the Kubernetes API, Secrets, keys."""
+
+from collections.abc import Mapping
+
+from rayserve_platform.edge.auth.authority import Authorities
+from rayserve_platform.edge.auth.expression import PolicyFault
+from rayserve_platform.edge.auth.keystore import KeyStore
+from rayserve_platform.edge.auth.kubernetes import KubernetesApi, mounted
+from rayserve_platform.edge.auth.verdict import Good, Rejected, Unavailable, Verdicts
+from rayserve_platform.settings.auth.app import Auth
+
+SECRET_TTL_S = 60.0
+
+
+class Sources:
+    """One a guard.
+
+    Args:
+        namespace: of the policy's Secrets; empty: the replica's own.
+        keys: the platform's own keys, where there are any.
+    """
+
+    def __init__(self, settings: Auth, namespace: str, keys: KeyStore | None) -> None:
+        self.authorities = Authorities(timeout_s=settings.budget_s)
+        self.kubernetes = KubernetesApi(settings.kubernetes, self.authorities)
+        self.keys = keys
+        self._directory = settings.secrets_dir
+        self._namespace = namespace
+        self._secrets: Verdicts[Mapping[str, bytes]] = Verdicts(SECRET_TTL_S)
+
+    @property
+    def namespace(self) -> str:
+        """Where the policy's Secrets are."""
+        return self._namespace or self.kubernetes.namespace
+
+    async def secret(self, name: str) -> Mapping[str, bytes]:
+        """Return the entries of a Secret: of a mounted one anew, else as of a minute ago at most.
+
+        Raises:
+            Unavailable: when it can't be read.
+        """
+        if self._directory is not None:
+            try:
+                return mounted(self._directory, name)
+            except PolicyFault as fault:
+                raise Unavailable(str(fault)) from None
+        try:
+            return await self._secrets.get(name, lambda: self._read(name))
+        except Rejected as error:
+            raise Unavailable(str(error)) from None
+
+    async def _read(self, name: str) -> Good[Mapping[str, bytes]]:
+        try:
+            return Good(await self.kubernetes.secret(self.namespace, name))
+        except ValueError as error:
+            raise Unavailable(f"the Secret '{name}': {error}") from None
+
+    async def stop(self) -> None:
+        """Close connections."""
+        await self._secrets.stop()
+        await self.authorities.stop()
