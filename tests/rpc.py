@@ -27,6 +27,9 @@ class Context:
         self._details = ""
         self.trailing: list[tuple[str, str]] = []
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:40000"
+
     def invocation_metadata(self) -> list[tuple[str, Any]]:
         return self._metadata
 

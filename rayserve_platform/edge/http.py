@@ -14,8 +14,12 @@ from typing import Any, Protocol
 
 import orjson
 
-from rayserve_platform.core.errors import Code, PlatformError, internal_error
+from rayserve_platform.core.errors import Code, PlatformError, Refusal, internal_error
+from rayserve_platform.core.principal import ACCESS
 from rayserve_platform.core.runtime import Message, Receive, Scope, Send
+from rayserve_platform.edge.auth.denial import Denial
+from rayserve_platform.edge.auth.gate import Gate, Session, Unlimited
+from rayserve_platform.edge.auth.http import OPEN, credentials_of, request_of, stripped
 from rayserve_platform.edge.limits import Admission
 from rayserve_platform.edge.observe import Record, finish, in_progress, request_id
 from rayserve_platform.settings.app import Ingress
@@ -50,6 +54,8 @@ class TooLarge(PlatformError):
 
 def status_of(error: PlatformError) -> int:
     """Return the HTTP status of an error, where the protocol does not override it."""
+    if isinstance(error, Denial) and error.status is not None:
+        return error.status
     return 413 if isinstance(error, TooLarge) else STATUS[error.code]
 
 
@@ -63,7 +69,11 @@ class Exchange:
 
     Args:
         request_id: the client's own `x-request-id` if it sent a fit one, else a new one.
+        headers: what the client sent, without what only the platform may set and, where tokens are
+            checked, without credentials.
+        sent: the scope with all that the client sent, for the check of tokens alone.
         started: whether the response's head has gone out.
+        session: who asks, and what they may do, where tokens are checked.
     """
 
     scope: Scope
@@ -72,7 +82,17 @@ class Exchange:
     record: Record
     max_body_bytes: int
     headers: dict[bytes, bytes] = field(default_factory=dict)
+    sent: Scope = field(default_factory=dict)
     started: bool = False
+    session: Session | None = None
+
+    @property
+    def engine_headers(self) -> Headers:
+        """What the policy adds for the engine, now that the model is known."""
+        if self.session is None:
+            return []
+        added = self.session.principal.headers
+        return [(name.encode(), value.encode()) for name, value in added]
 
     @property
     def request_id(self) -> str:
@@ -142,6 +162,8 @@ class HttpProtocol(Protocol):
     name: str
     exempt: frozenset[str]
     """Paths that are answered whatever the load: probes."""
+    probes: frozenset[str]
+    """Paths of liveness and readiness: answered to everybody, token or not."""
 
     def claims(self, path: str) -> bool:
         """Say whether a path is one of the protocol's own."""
@@ -162,6 +184,7 @@ class HttpEdge:
     Args:
         protocols: what it speaks. A path is answered by the first protocol that claims it, and by
             the first of all where none does.
+        gate: lets requests in; without one everybody may call everything.
         echo_request_id: add `x-request-id` to responses. Off under Serve, whose own middleware
             does it for every HTTP server it starts.
     """
@@ -172,9 +195,13 @@ class HttpEdge:
         settings: Ingress,
         admission: Admission | None = None,
         *,
+        gate: Gate | None = None,
         echo_request_id: bool = True,
     ) -> None:
         self._protocols = tuple(protocols)
+        self._gate = gate
+        public = settings.auth.public if settings.auth is not None else ()
+        self._open = frozenset(path for name in public for path in OPEN[name])
         self._settings = settings
         self._admission = admission or Admission(settings.limits)
         self._max_body_bytes = int(settings.limits.max_body_mib * 2**20)
@@ -203,6 +230,8 @@ class HttpEdge:
     def _exchange(
         self, scope: Scope, receive: Receive, send: Send
     ) -> tuple[HttpProtocol, Exchange]:
+        sent = scope
+        scope = stripped(scope, None if self._gate is None else self._gate.guard)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         record = Record(protocol="", request_id=request_id(headers.get(b"x-request-id")))
         exchange = Exchange(
@@ -212,10 +241,13 @@ class HttpEdge:
             record=record,
             max_body_bytes=self._max_body_bytes,
             headers=headers,
+            sent=sent,
         )
 
         async def watched_send(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if exchange.session is not None and message["status"] < 400:
+                    await exchange.session.settle()
                 exchange.started = True
                 record.code = message["status"]
                 if self._echo:
@@ -234,6 +266,8 @@ class HttpEdge:
     async def _answer(self, protocol: HttpProtocol, exchange: Exchange) -> None:
         """Run the protocol and turn whatever it raises into an answer."""
         try:
+            if self._gate is not None:
+                await self._enter(self._gate, protocol, exchange)
             if exchange.path in protocol.exempt:
                 return await protocol.handle(exchange)
             with self._admission.permit():
@@ -249,6 +283,23 @@ class HttpEdge:
         except Exception:
             log.exception("request %s failed", exchange.request_id)
             await _refuse(protocol, exchange, internal_error())
+        finally:
+            if exchange.session is not None:
+                exchange.session.finish(exchange.record)
+
+    async def _enter(self, gate: Gate, protocol: HttpProtocol, exchange: Exchange) -> None:
+        """Find out who asks, unless everybody may."""
+        if exchange.path in protocol.probes:
+            ACCESS.set(None)
+        elif exchange.path in self._open:
+            ACCESS.set(Unlimited())
+        else:
+            request = request_of(
+                exchange.sent, path=exchange.path, id=exchange.request_id, protocol=protocol.name
+            )
+            exchange.session = await gate.enter(credentials_of(exchange.sent), request)
+            exchange.record.principal = exchange.session.principal
+            ACCESS.set(exchange.session)
 
 
 async def _refuse(protocol: HttpProtocol, exchange: Exchange, error: PlatformError) -> None:
@@ -260,6 +311,11 @@ async def _refuse(protocol: HttpProtocol, exchange: Exchange, error: PlatformErr
     status, headers, body = protocol.error(error, exchange.request_id)
     if error.retry_after_s is not None:
         headers = [*headers, (b"retry-after", b"%d" % max(1, round(error.retry_after_s)))]
+    if isinstance(error, Refusal):
+        exchange.record.refused_by = error.rule
+        headers = [*headers, *((name.encode(), text.encode()) for name, text in error.headers)]
+    if isinstance(error, Denial) and error.body is not None:
+        body = error.body.encode()
     await exchange.start(status, [*headers, (b"content-length", b"%d" % len(body))])
     await exchange.write(body, more=False)
 

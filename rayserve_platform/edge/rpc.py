@@ -24,7 +24,10 @@ from typing import Any, Protocol
 
 import grpc
 
-from rayserve_platform.core.errors import Code, PlatformError, internal_error
+from rayserve_platform.core.errors import Code, PlatformError, Refusal, internal_error
+from rayserve_platform.core.principal import ACCESS
+from rayserve_platform.edge.auth.gate import Gate, Session
+from rayserve_platform.edge.auth.rpc import credentials_of, paths_of, request_of, stripped
 from rayserve_platform.edge.limits import Admission
 from rayserve_platform.edge.observe import Record, finish, in_progress, request_id
 
@@ -61,13 +64,16 @@ class Call:
 
     Args:
         request: the message, or an asynchronous iterator of messages.
-        metadata: what the client sent; of a key that was sent several times, the last value.
+        metadata: what the client sent, without what only the platform may set and, where tokens are
+            checked, credentials; of a key that was sent several times, the last value.
+        session: who asks, and what they may do, where tokens are checked.
     """
 
     method: str
     request: Any
     metadata: Mapping[str, str]
     record: Record
+    session: Session | None = None
 
     @property
     def request_id(self) -> str:
@@ -85,6 +91,8 @@ class RpcProtocol(Protocol):
     name: str
     exempt: bool
     """Whether its calls are answered whatever the load, and leave no line in the access log."""
+    probes: frozenset[str]
+    """RPCs that tell of liveness and readiness: answered to everybody, token or not."""
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -110,8 +118,15 @@ class RpcEdge:
     """Answers every RPC of an ingress replica."""
 
     def __init__(
-        self, protocols: Sequence[RpcProtocol], admission: Admission, *, access_log: bool
+        self,
+        protocols: Sequence[RpcProtocol],
+        admission: Admission,
+        *,
+        access_log: bool,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate
+        self._paths = paths_of([name for protocol in protocols for name in protocol.services])
         self._admission = admission
         self._access_log = access_log
         self._unary = {name: (p, h) for p in protocols for name, h in p.unary.items()}
@@ -122,13 +137,11 @@ class RpcEdge:
         if name not in self._unary:
             return _fail(context, grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         protocol, handler = self._unary[name]
-        call = _call(protocol, name, request, context)
+        call = self._call(protocol, name, request, context)
         with self._observed(protocol, call):
             try:
-                if protocol.exempt:
-                    return await handler(call)
-                with self._admission.permit():
-                    return await handler(call)
+                await self._enter(protocol, call, context)
+                return await self._settled(protocol, call, handler)
             except Exception as error:  # noqa: BLE001  # whatever it is, `_refuse` logs it
                 return _refuse(protocol, call, context, error)
 
@@ -138,19 +151,47 @@ class RpcEdge:
             _fail(context, grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
             raise Failed("Method not found!")
         protocol, handler = self._streams[name]
-        call = _call(protocol, name, request, context)
+        call = self._call(protocol, name, request, context)
         with self._observed(protocol, call):
             try:
+                await self._enter(protocol, call, context)
                 async with AsyncExitStack() as stack:
                     if not protocol.exempt:
                         await self._admit(call, stack)
                     # Closed with the call, so that a client that leaves ends the work behind it.
                     messages = await stack.enter_async_context(aclosing(handler(call)))
                     async for message in messages:
+                        if call.session is not None:
+                            await call.session.settle()
                         yield message
+                        # Whoever iterates may do so from another task than before.
+                        ACCESS.set(call.session)
             except Exception as error:  # noqa: BLE001  # whatever it is, `_refuse` logs it
                 _refuse(protocol, call, context, error)
                 raise Failed(context.details()) from None
+
+    async def _settled(self, protocol: RpcProtocol, call: Call, handler: Unary) -> Any:
+        """Return a call's answer, once it is known that its caller may have it."""
+        if protocol.exempt:
+            answer = await handler(call)
+        else:
+            with self._admission.permit():
+                answer = await handler(call)
+        if call.session is not None:
+            await call.session.settle()
+        return answer
+
+    async def _enter(self, protocol: RpcProtocol, call: Call, context: Any) -> None:
+        """Find out who asks, unless everybody may."""
+        if self._gate is None or call.method in protocol.probes:
+            ACCESS.set(None)
+            return
+        sent = context.invocation_metadata()
+        path = self._paths.get(call.method, f"/{call.method}")
+        request = request_of(sent, path, context.peer(), id=call.request_id, protocol=protocol.name)
+        call.session = await self._gate.enter(credentials_of(sent), request)
+        call.record.principal = call.session.principal
+        ACCESS.set(call.session)
 
     async def _admit(self, call: Call, stack: AsyncExitStack) -> None:
         """Take a place for a call; where it sends a stream, for each message until the next."""
@@ -165,6 +206,18 @@ class RpcEdge:
             with self._admission.permit():
                 yield request
 
+    def _call(self, protocol: RpcProtocol, name: str, request: Any, context: Any) -> Call:
+        guard = None if self._gate is None else self._gate.guard
+        metadata = stripped(context.invocation_metadata(), guard)
+        sent = metadata.get("x-request-id", "")
+        record = Record(
+            protocol=protocol.name,
+            request_id=request_id(sent.encode() if isinstance(sent, str) else sent),
+            route=name,
+            code=grpc.StatusCode.OK.name,
+        )
+        return Call(method=name, request=request, metadata=metadata, record=record)
+
     @contextmanager
     def _observed(self, protocol: RpcProtocol, call: Call) -> Iterator[None]:
         running = in_progress(protocol.name)
@@ -178,23 +231,13 @@ class RpcEdge:
             raise
         finally:
             running.dec()
+            if call.session is not None:
+                call.session.finish(call.record)
             finish(
                 call.record,
                 duration_s=time.monotonic() - began,
                 access_log=self._access_log and not protocol.exempt,
             )
-
-
-def _call(protocol: RpcProtocol, name: str, request: Any, context: Any) -> Call:
-    metadata = dict(context.invocation_metadata())
-    sent = metadata.get("x-request-id", "")
-    record = Record(
-        protocol=protocol.name,
-        request_id=request_id(sent.encode() if isinstance(sent, str) else sent),
-        route=name,
-        code=grpc.StatusCode.OK.name,
-    )
-    return Call(method=name, request=request, metadata=metadata, record=record)
 
 
 def _refuse(protocol: RpcProtocol, call: Call, context: Any, error: Exception) -> Nothing:
@@ -211,6 +254,9 @@ def _refuse(protocol: RpcProtocol, call: Call, context: Any, error: Exception) -
     trailing = [("x-request-id", call.request_id)]
     if retry_after_s is not None:
         trailing.append(("retry-after", str(max(1, round(retry_after_s)))))
+    if isinstance(error, Refusal):
+        call.record.refused_by = error.rule
+        trailing += error.headers
     context.set_trailing_metadata(trailing)
     return _fail(context, code, details)
 

@@ -31,6 +31,7 @@ class HealthRpc:
     name = "health"
     services = ("grpc.health.v1.Health",)
     exempt = True
+    probes = frozenset({"Check", "Watch"})
 
     def __init__(self, catalog: Catalog, known: Collection[str] = ()) -> None:
         self._catalog = catalog

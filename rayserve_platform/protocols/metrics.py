@@ -28,6 +28,7 @@ class MetricsHttp:
 
     name = "metrics"
     exempt = frozenset({PATH})
+    probes: frozenset[str] = frozenset()
 
     def __init__(self, catalog: Catalog, *, engine_elsewhere: bool) -> None:
         self._catalog = catalog

@@ -22,6 +22,7 @@ class ReflectionRpc:
     name = "reflection"
     services = ("grpc.reflection.v1.ServerReflection",)
     exempt = True
+    probes: frozenset[str] = frozenset()
 
     def __init__(self, services: Sequence[str]) -> None:
         names = sorted({*services, *self.services, reflection.SERVICE_NAME})

@@ -6,6 +6,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.schema import DeploymentSchema
 
+from rayserve_platform.edge.auth.opening import check as check_policy
 from rayserve_platform.serving.host import RuntimeHost
 from rayserve_platform.serving.ingress import IngressReplica
 from rayserve_platform.serving.placement import engine_options
@@ -75,8 +76,14 @@ def colocated_options(settings: App) -> dict[str, Any]:
     return _merge(INGRESS_DEFAULTS, engine_options(settings), given)
 
 
-def _ingress(options: dict[str, Any]) -> Any:
-    """Return the ingress deployment. Serve wraps the class, so each application gets its own."""
+def _ingress(settings: Ingress, options: dict[str, Any]) -> Any:
+    """Return the ingress deployment. Serve wraps the class, so each application gets its own.
+
+    Raises:
+        ValueError: when the policy can't be used: better before a replica starts than in it.
+    """
+    if settings.auth is not None:
+        check_policy(settings.auth)
 
     @serve.ingress()
     class OpenIngress(IngressReplica):
@@ -93,16 +100,17 @@ def _ingress(options: dict[str, Any]) -> Any:
 def app(kind: str, settings: App) -> Application:
     """Build the application of one model in the topology its settings ask for."""
     if settings.topology == "colocated":
-        ingress = _ingress(colocated_options(settings))
+        ingress = _ingress(settings.ingress, colocated_options(settings))
         return ingress.bind(settings.ingress, engine=(kind, settings))
     host = serve.deployment(RuntimeHost, name="Runtime", **host_options(settings))
     runtime = host.bind(kind, settings)
     if settings.topology == "runtime":
         return runtime
-    return _ingress(ingress_options(settings.ingress)).bind(settings.ingress, runtime=runtime)
+    ingress = _ingress(settings.ingress, ingress_options(settings.ingress))
+    return ingress.bind(settings.ingress, runtime=runtime)
 
 
 def gateway(settings: Gateway) -> Application:
     """Build the ingress in front of several applications."""
-    ingress = _ingress(ingress_options(settings.ingress))
+    ingress = _ingress(settings.ingress, ingress_options(settings.ingress))
     return ingress.bind(settings.ingress, apps=settings.models)

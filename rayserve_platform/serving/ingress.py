@@ -9,6 +9,7 @@ from ray.serve.handle import DeploymentHandle
 
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.runtime import Runtime
+from rayserve_platform.edge.auth.opening import open_gate
 from rayserve_platform.edge.http import HttpEdge
 from rayserve_platform.edge.limits import Admission
 from rayserve_platform.edge.metrics import RAY_METRICS
@@ -51,17 +52,24 @@ class IngressReplica:
             served.append(RemoteRuntime(lambda: runtime))
         for model, app in (apps or {}).items():
             served.append((model, RemoteRuntime(lambda app=app: serve.get_app_handle(app))))  # type: ignore[misc]
-        self._catalog = Catalog(served, load_wait_s=settings.limits.load_wait_s)
+        guarded = settings.auth is not None
+        self._catalog = Catalog(served, load_wait_s=settings.limits.load_wait_s, guarded=guarded)
+        self._gate = None
+        if settings.auth is not None:
+            self._gate = open_gate(settings.auth, self._catalog.targets)
+            await self._gate.guard.start()
         # One count for both transports: a replica's work is the same whichever it came over.
         self._admission = Admission(settings.limits)
         rpcs = rpc_protocols(settings, self._catalog)
-        self._rpc = RpcEdge(rpcs, self._admission, access_log=settings.access_log)
+        self._rpc = RpcEdge(rpcs, self._admission, access_log=settings.access_log, gate=self._gate)
 
     async def __serve_build_asgi_app__(self) -> HttpEdge:
         """Called by Serve after the constructor. Serve's middleware echoes `x-request-id`."""
         elsewhere = self._engine is None
         protocols = http_protocols(self._settings, self._catalog, engine_elsewhere=elsewhere)
-        return HttpEdge(protocols, self._settings, self._admission, echo_request_id=False)
+        return HttpEdge(
+            protocols, self._settings, self._admission, gate=self._gate, echo_request_id=False
+        )
 
     async def check_health(self) -> None:
         """Called by Serve; a colocated engine that died takes its replica with it."""
@@ -69,7 +77,9 @@ class IngressReplica:
             await self._engine.check_health()
 
     async def stop(self) -> None:
-        """Release a colocated engine."""
+        """Release a colocated engine, and what tokens are checked with."""
+        if self._gate is not None:
+            await self._gate.guard.stop()
         if self._engine is not None:
             await self._engine.stop()
 

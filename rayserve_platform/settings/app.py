@@ -4,6 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from rayserve_platform.settings.audit import Audit
+from rayserve_platform.settings.auth.app import Auth
+from rayserve_platform.settings.limits import Quotas
 from rayserve_platform.settings.model import Settings
 
 
@@ -114,12 +117,18 @@ class Ingress(Settings):
     """Wire APIs that this ingress speaks. A path that several of them have (`/health`, `/docs`) is
     the first one's."""
     limits: Limits = Limits()
+    auth: Auth | None = None
+    """Token checks. Without them whoever reaches the ingress may call every model."""
     tgis: Tgis = Tgis()
     """For an ingress that speaks `tgis`."""
     caikit: Caikit = Caikit()
     """For an ingress that speaks `caikit`."""
     kserve: KServe = KServe()
     """For an ingress that speaks `kserve`."""
+    quotas: Quotas = Quotas()
+    """What each caller and model may use."""
+    audit: Audit = Audit()
+    """Where decisions on requests are written down."""
     num_cpus: float = Field(default=0.5, ge=0)
     """CPU cores reserved for a replica of a separate ingress."""
     docs: bool = True

@@ -33,7 +33,7 @@ class CaikitHttp:
     """
 
     name = "caikit"
-    exempt = frozenset({"/health"})
+    exempt = probes = frozenset({"/health"})
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ class CaikitRpc:
 
     name = "caikit"
     exempt = False
+    probes: frozenset[str] = frozenset()
     services = (
         caikit_nlp_service_pb2.DESCRIPTOR.services_by_name["NlpService"].full_name,
         caikit_info_service_pb2.DESCRIPTOR.services_by_name["InfoService"].full_name,

@@ -53,7 +53,7 @@ class KServeHttp:
     """
 
     name = "kserve"
-    exempt = frozenset({"/v2/health/live", "/v2/health/ready"})
+    exempt = probes = frozenset({"/v2/health/live", "/v2/health/ready"})
 
     def __init__(self, catalog: Catalog, *, repository_api: bool) -> None:
         self._catalog = catalog

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import rayserve_platform
-from rayserve_platform.core.catalog import Catalog, Served
+from rayserve_platform.core.catalog import Catalog
+from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import ModelCard
 from rayserve_platform.core.tensors import ModelVersion, TensorSpec, Value, VersionState
@@ -64,13 +65,14 @@ async def is_ready(catalog: Catalog, name: str, version: str | None) -> bool:
     """Say whether a model can answer.
 
     Raises:
-        PlatformError: NOT_FOUND for a model or version that does not exist.
+        PlatformError: NOT_FOUND for a model or version that does not exist; PERMISSION_DENIED for
+            a caller who may call nothing.
     """
     try:
         served = await catalog.resolve(name, version)
         version_of(served.card, version)
     except PlatformError as error:
-        if error.code is Code.NOT_FOUND:
+        if error.code in (Code.NOT_FOUND, Code.PERMISSION_DENIED):
             raise
         return False
     return True

@@ -46,6 +46,7 @@ class KServeRpc:
 
     name = "kserve"
     exempt = False
+    probes = frozenset({"ServerLive", "ServerReady"})
     services = (pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,)
 
     def __init__(self, catalog: Catalog, *, repository_api: bool, max_bytes: int) -> None:

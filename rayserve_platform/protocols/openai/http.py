@@ -11,7 +11,8 @@ from urllib.parse import parse_qs
 import orjson
 
 import rayserve_platform
-from rayserve_platform.core.catalog import Catalog, Served
+from rayserve_platform.core.catalog import Catalog
+from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.runtime import NativeHttp
 from rayserve_platform.edge.fetch import fetch
@@ -31,7 +32,7 @@ class OpenAIHttp:
     """
 
     name = "openai"
-    exempt = frozenset({"/health"})
+    exempt = probes = frozenset({"/health"})
 
     def __init__(self, catalog: Catalog, *, docs: bool = True) -> None:
         self._catalog = catalog

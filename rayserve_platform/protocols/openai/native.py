@@ -11,6 +11,7 @@ import orjson
 
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.runtime import Message, NativeHttp, Receive, Send
+from rayserve_platform.core.usage import USAGE_KEY
 from rayserve_platform.edge.http import ClientGone, Exchange
 from rayserve_platform.protocols.openai.render import DONE, error_object
 
@@ -32,6 +33,7 @@ async def forward(exchange: Exchange, runtime: NativeHttp, body: bytes, *, is_js
     """
     replaced = NOT_FORWARDED | {b"content-type"} if is_json else NOT_FORWARDED
     headers = [(name, value) for name, value in exchange.scope["headers"] if name not in replaced]
+    headers += exchange.engine_headers
     headers.append((b"x-request-id", exchange.request_id.encode()))
     if is_json:
         # It has been read as JSON: `curl -d`, which calls it a form, need not be refused.
@@ -83,6 +85,8 @@ class _Guard:
 
     async def send(self, message: Message) -> None:
         """Pass on or hold back one ASGI message."""
+        # A meter has read it, where there is one; a server need not know it.
+        message.pop(USAGE_KEY, None)
         if message["type"] == "http.response.start":
             if message["status"] >= 500:
                 self.failed = _failure(message["status"])

@@ -11,7 +11,7 @@ class TgisHttp:
     """The protocol as the edge sees it."""
 
     name = "tgis"
-    exempt = frozenset({"/health"})
+    exempt = probes = frozenset({"/health"})
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog

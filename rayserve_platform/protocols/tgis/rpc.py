@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import grpc
 
-from rayserve_platform.core.catalog import Catalog, Served
+from rayserve_platform.core.catalog import Catalog
+from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError, PromptTooLong
 from rayserve_platform.core.messages import Generate, Tokenize
 from rayserve_platform.edge.observe import request_id
@@ -52,6 +53,7 @@ class TgisRpc:
 
     name = "tgis"
     exempt = False
+    probes: frozenset[str] = frozenset()
     services = (pb.DESCRIPTOR.services_by_name["GenerationService"].full_name,)
 
     def __init__(self, catalog: Catalog, options: Options, metrics: TgisMetrics) -> None:
@@ -151,6 +153,8 @@ class TgisRpc:
         request = call.request
         served = await self._served(call)
         adapter = adapter_of(request)
+        if adapter is not None and await self._catalog.adapted(served, adapter) is None:
+            raise _no_adapter(adapter)
         problem = _problem(request.params, self._options)
         if adapter is not None and (problem is not None or not texts):
             # An adapter that does not exist is told of first, and only the runtime knows.
@@ -175,6 +179,9 @@ class TgisRpc:
     async def _tokenize(self, call: Call) -> Any:
         request = _bounded(call)
         served = await self._served(call)
+        adapter = adapter_of(request)
+        if adapter is not None and await self._catalog.adapted(served, adapter) is None:
+            raise _no_adapter(adapter)
         self._metrics.tokenized.inc()
         self._metrics.tokenized_inputs.inc(len(request.requests))
         answer = pb.BatchedTokenizeResponse()
@@ -216,6 +223,11 @@ class TgisRpc:
             yield
         finally:
             self._prompts -= count
+
+
+def _no_adapter(adapter: str) -> PlatformError:
+    """Return the runtime's own words for an adapter that there is not."""
+    return invalid(f"can't retrieve adapter with id '{adapter[:200]}': directory does not exist")
 
 
 def _bounded(call: Call) -> Any:
