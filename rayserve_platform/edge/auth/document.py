@@ -5,7 +5,6 @@ Source: Authorino, docs/architecture.md, "The authorization JSON"; `model` is ou
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from rayserve_platform.core.principal import Target
@@ -73,10 +72,11 @@ def _written(request: Request) -> dict[str, Any]:
         "path": path,
         "headers": dict(request.headers),
     }
-    now = time.time()
+    seconds, nanos = divmod(time.time_ns(), 10**9)
+    moment = {"seconds": seconds, "nanos": nanos}
     own = {
         **http,
-        "time": datetime.fromtimestamp(now, UTC),
+        "time": moment,
         "url_path": request.path,
         "query": request.query,
         "user_agent": request.headers.get("user-agent", ""),
@@ -86,7 +86,7 @@ def _written(request: Request) -> dict[str, Any]:
     address, _, port = request.source.rpartition(":")
     peer = {"address": address.strip("[]") or request.source, "port": port if address else ""}
     envoy = {
-        "request": {"http": http, "time": {"seconds": int(now)}},
+        "request": {"http": http, "time": moment},
         "source": {"address": {"Address": {"SocketAddress": {"address": peer["address"]}}}},
     }
     return {"request": own, "context": envoy, "source": peer, "destination": {"host": request.host}}

@@ -59,7 +59,7 @@ class Expression:
         """
         found = self._compiled.eval(data=roots)
         if found.type() == cel.Type.ERROR:
-            raise EvaluationFault(f"{self.text}: {found.value()}")
+            raise EvaluationFault(f"{self.text}: {_reason(found.value())}")
         return found.plain_value()
 
     def holds(self, roots: Mapping[str, Any]) -> bool:
@@ -70,8 +70,14 @@ class Expression:
         """
         found = self._compiled.eval(data=roots)
         if found.type() != cel.Type.BOOL:
-            raise EvaluationFault(f"{self.text}: {found.value()} is not true or false")
+            reason = _reason(found.value()) if found.type() == cel.Type.ERROR else found.type()
+            raise EvaluationFault(f"{self.text}: neither true nor false: {reason}")
         return bool(found.value())
+
+
+def _reason(error: object) -> str:
+    """Return what an error says, without the values that it quotes: these may be secrets."""
+    return str(error).split(" for '", 1)[0][:200]
 
 
 @cache

@@ -1,0 +1,336 @@
+"""Tokens that the Kubernetes API reviews, and access by its RBAC."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayserve_platform.core.errors import Code
+from rayserve_platform.core.principal import Target
+from rayserve_platform.edge.auth import authority
+from rayserve_platform.edge.auth.denial import Denial
+from tests.authorities import KubeApi
+
+ANSWERS = json.loads(
+    (Path(__file__).parents[3] / "data/kubernetes/api_answers.json").read_text(encoding="utf-8")
+)
+"""Recorded from a real kube-apiserver."""
+
+BOT = "system:serviceaccount:tenant-a:bot"
+
+
+def policy(**review: Any) -> dict[str, Any]:
+    """What OpenShift AI generates for an InferenceService, with the model's name for its own."""
+    return {
+        "authentication": {
+            "kubernetes-user": {
+                "kubernetesTokenReview": {"audiences": ["rayserve"], **review},
+                "credentials": {"authorizationHeader": {}},
+            }
+        },
+        "authorization": {
+            "kubernetes-rbac": {
+                "kubernetesSubjectAccessReview": {
+                    "user": {"selector": "auth.identity.username"},
+                    "resourceAttributes": {
+                        "namespace": {"value": "models"},
+                        "group": {"value": "serving.kserve.io"},
+                        "resource": {"value": "inferenceservices"},
+                        "name": {"expression": "model.name"},
+                        "verb": {"value": "get"},
+                    },
+                }
+            }
+        },
+    }
+
+
+async def refused(asking: Any) -> Denial:
+    with pytest.raises(Denial) as caught:
+        await asking
+    return caught.value
+
+
+async def test_a_service_account_may_call_what_its_role_names(kube: KubeApi, guarded: Any) -> None:
+    kube.account("good", "tenant-a:bot")
+    kube.grant(BOT, verb="get", resource="inferenceservices", namespace="models", name="llama")
+    ask = await guarded(policy(), kube=kube)
+    principal = await ask("good")
+    assert (principal.id, principal.rule) == (BOT, "kubernetes-user")
+    denial = await refused(ask("good", target=Target(model="mixtral")))
+    assert denial.code is Code.PERMISSION_DENIED
+    assert denial.rule == "authorization.kubernetes-rbac"
+
+
+async def test_the_api_is_asked_about_uid_groups_and_extra_as_well(
+    kube: KubeApi, guarded: Any
+) -> None:
+    kube.account("good", "tenant-a:bot")
+    user = kube.users["good"][0]
+    user["extra"] = {"authentication.kubernetes.io/pod-name": ["a-pod"]}
+    kube.grant("system:serviceaccounts:tenant-a", verb="get", name="llama")
+    ask = await guarded(policy(), kube=kube)
+    await ask("good")
+    spec = kube.reviews[-1]
+    assert (spec["user"], spec["uid"], spec["extra"]) == (BOT, user["uid"], user["extra"])
+    assert "system:serviceaccounts:tenant-a" in spec["groups"]
+    assert spec["resourceAttributes"]["name"] == "llama"
+
+
+async def test_a_token_for_another_audience_is_refused(kube: KubeApi, guarded: Any) -> None:
+    kube.account("other", "tenant-a:bot", audiences=["https://kubernetes.default.svc"])
+    ask = await guarded(policy(), kube=kube)
+    assert (await refused(ask("other"))).code is Code.UNAUTHENTICATED
+
+
+async def test_a_server_that_knows_no_audiences_is_not_believed(
+    kube: KubeApi, guarded: Any
+) -> None:
+    kube.account("good", "tenant-a:bot")
+    kube.knows_audiences = False
+    ask = await guarded(policy(), kube=kube)
+    denial = await refused(ask("good"))
+    assert denial.code is Code.UNAUTHENTICATED
+    assert "is for None" in denial.reason
+
+
+RECORDED_TOKENS = {
+    "TR aud match": None,
+    "TR one of two": None,
+    "TR aud mismatch": Code.UNAUTHENTICATED,
+    "TR junk": Code.UNAUTHENTICATED,
+    "TR tampered": Code.UNAUTHENTICATED,
+    # Authenticated, and for another audience than the policy's.
+    "TR static token no aud": Code.UNAUTHENTICATED,
+    "TR no audiences, default token": Code.UNAUTHENTICATED,
+    "TR empty": Code.UNAVAILABLE,
+    # The replica's own service account lacks the right to ask: nothing about the caller is known.
+    "TR no auth": Code.UNAVAILABLE,
+    "TR sa without rights": Code.UNAVAILABLE,
+}
+
+
+@pytest.mark.parametrize("case", RECORDED_TOKENS)
+async def test_a_real_servers_answer_to_a_token_review_is_understood(
+    kube: KubeApi, guarded: Any, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, answer = ANSWERS[case]
+    monkeypatch.setattr(kube, "answer", recorded("TokenReview", status, answer))
+    ask = await guarded({"authentication": policy()["authentication"]}, kube=kube)
+    if RECORDED_TOKENS[case] is None:
+        assert (await ask("any")).id == answer["user"]["username"]
+    else:
+        assert (await refused(ask("any"))).code is RECORDED_TOKENS[case]
+
+
+RECORDED_ACCESS = {
+    "SAR allowed": None,
+    "SAR nonresource": None,
+    "SAR groups only masters": None,
+    "SAR other name": Code.PERMISSION_DENIED,
+    "SAR other ns": Code.PERMISSION_DENIED,
+    "SAR verb case": Code.PERMISSION_DENIED,
+    "SAR no user/groups": Code.UNAVAILABLE,
+    "SAR none": Code.UNAVAILABLE,
+}
+
+
+@pytest.mark.parametrize("case", RECORDED_ACCESS)
+async def test_a_real_servers_answer_to_an_access_review_is_understood(
+    kube: KubeApi, guarded: Any, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, answer = ANSWERS[case]
+    monkeypatch.setattr(kube, "answer", recorded("SubjectAccessReview", status, answer))
+    asked = policy()["authorization"]
+    asked["kubernetes-rbac"]["kubernetesSubjectAccessReview"]["user"] = {"value": "bot"}
+    ask = await guarded({"authorization": asked}, kube=kube)
+    if RECORDED_ACCESS[case] is None:
+        await ask()
+    else:
+        assert (await refused(ask())).code is RECORDED_ACCESS[case]
+
+
+def recorded(kind: str, status: int, content: Any) -> Any:
+    """Answer as was recorded: a review with this `status`, or an error with these parts."""
+    from aiohttp import web
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        body = {"kind": kind, "status": content} if status == 201 else {"kind": "Status", **content}
+        return web.json_response(body, status=status)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(500, 429, 401, 302, "reset", b"", b"[]", b'"x"', b"{", b'{"kind":"Status"}'),
+        b'{"kind":"TokenReview"}',
+        b'{"kind":"TokenReview","status":{"authenticated":"yes"}}',
+        b'{"kind":"TokenReview","status":{"authenticated":true,"audiences":["rayserve"]}}',
+    ],
+    ids=str,
+)
+async def test_a_server_that_answers_nonsense_is_an_outage(
+    kube: KubeApi, guarded: Any, fault: Any
+) -> None:
+    kube.account("good", "tenant-a:bot")
+    kube.fault = fault
+    ask = await guarded(policy(), kube=kube)
+    denial = await refused(ask("good"))
+    assert denial.code is Code.UNAVAILABLE
+    assert denial.retry_after_s
+    assert "127.0.0.1" not in denial.message
+    assert "Traceback" not in denial.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"kind":"SubjectAccessReview","status":{"allowed":"true"}}',
+        b'{"kind":"SubjectAccessReview","status":{"allowed":1}}',
+        b'{"kind":"SubjectAccessReview","status":{}}',
+        b'{"kind":"TokenReview","status":{}}',
+    ],
+    ids=str,
+)
+async def test_an_access_review_that_is_nonsense_lets_nobody_in(
+    kube: KubeApi, guarded: Any, body: bytes
+) -> None:
+    kube.fault = body
+    asked = policy()["authorization"]
+    asked["kubernetes-rbac"]["kubernetesSubjectAccessReview"]["user"] = {"value": "bot"}
+    ask = await guarded({"authorization": asked}, kube=kube)
+    assert (await refused(ask())).code is Code.UNAVAILABLE
+
+
+async def test_a_server_that_hangs_is_an_outage_within_the_budget(
+    kube: KubeApi, guarded: Any
+) -> None:
+    kube.fault = "hang"
+    ask = await guarded(policy(), kube=kube, budget_s=0.2)
+    assert (await refused(ask("good"))).code is Code.UNAVAILABLE
+
+
+async def test_a_server_that_is_down_is_left_alone_and_used_again_when_it_is_back(
+    kube: KubeApi, guarded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kube.account("good", "tenant-a:bot")
+    kube.grant(BOT, name="llama")
+    ask = await guarded(policy(), kube=kube)
+    kube.fault = 500
+    for index in range(20):
+        assert (await refused(ask(f"junk-{index}"))).code is Code.UNAVAILABLE
+    assert len(kube.requests) == authority.FAILURES
+    kube.fault = None
+    assert (await refused(ask("good"))).code is Code.UNAVAILABLE, "it is left alone for a moment"
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + authority.PAUSE_S)
+    assert (await ask("good")).id == BOT
+
+
+async def test_verdicts_are_kept_good_and_bad(kube: KubeApi, guarded: Any) -> None:
+    kube.account("good", "tenant-a:bot")
+    kube.grant(BOT, name="llama")
+    ask = await guarded(policy(), kube=kube)
+    for _ in range(3):
+        await ask("good")
+        assert (await refused(ask("bad"))).code is Code.UNAUTHENTICATED
+        assert (await refused(ask("good", target=Target(model="m")))).code is Code.PERMISSION_DENIED
+    assert len(kube.reviews) == 4  # two tokens, and one's access to two models
+
+
+async def test_a_verdict_is_kept_no_longer_than_the_policy_says(
+    kube: KubeApi, guarded: Any
+) -> None:
+    kube.account("good", "tenant-a:bot")
+    rule = policy()["authentication"]["kubernetes-user"]
+    rule["cache"] = {"key": {"value": "any"}, "ttl": 0}
+    ask = await guarded({"authentication": {"kubernetes-user": rule}}, kube=kube)
+    await ask("good")
+    del kube.users["good"]
+    assert (await refused(ask("good"))).code is Code.UNAUTHENTICATED
+
+
+async def test_a_cache_key_that_forgets_the_token_lets_no_other_token_in(
+    kube: KubeApi, guarded: Any
+) -> None:
+    kube.account("good", "tenant-a:bot")
+    kube.account("fine", "tenant-b:bot")
+    rule = policy()["authentication"]["kubernetes-user"]
+    rule["cache"] = {"key": {"selector": "request.path"}, "ttl": 60}
+    ask = await guarded({"authentication": {"kubernetes-user": rule}}, kube=kube)
+    assert (await ask("good")).id == BOT
+    assert (await ask("fine")).id == "system:serviceaccount:tenant-b:bot"
+    assert (await refused(ask("bad"))).code is Code.UNAUTHENTICATED
+
+
+async def test_many_with_one_token_ask_once(kube: KubeApi, guarded: Any) -> None:
+    kube.account("good", "tenant-a:bot")
+    kube.grant(BOT, name="llama")
+    kube.delay_s = 0.05
+    ask = await guarded(policy(), kube=kube)
+    await asyncio.gather(*(ask("good") for _ in range(100)))
+    assert len(kube.reviews) == 2
+
+
+async def test_one_who_leaves_takes_nothing_from_those_who_wait(
+    kube: KubeApi, guarded: Any
+) -> None:
+    kube.account("good", "tenant-a:bot")
+    kube.grant(BOT, name="llama")
+    kube.delay_s = 0.1
+    ask = await guarded(policy(), kube=kube)
+    leaving = asyncio.create_task(ask("good"))
+    staying = asyncio.create_task(ask("good"))
+    await asyncio.sleep(0.03)
+    leaving.cancel()
+    assert (await staying).id == BOT
+
+
+async def test_without_audiences_the_policys_hosts_are_taken_and_never_the_requests(
+    kube: KubeApi, guarded: Any
+) -> None:
+    rule: Any = {"k": {"kubernetesTokenReview": {}}}
+    ask = await guarded({"hosts": ["llama.models.svc"], "authentication": rule}, kube=kube)
+    await refused(ask("any", headers={"host": "attacker.example"}, host="attacker.example"))
+    assert kube.reviews[-1]["audiences"] == ["llama.models.svc"]
+    for hosts in ([], ["*.models.svc"]):
+        with pytest.raises(ValueError, match="'audiences' is required"):
+            await guarded({"hosts": hosts, "authentication": rule}, kube=kube)
+
+
+async def test_an_access_review_without_resource_is_about_the_path(
+    kube: KubeApi, guarded: Any
+) -> None:
+    kube.account("good", "tenant-a:bot")
+    kube.grant(BOT, path="/v1/x", verb="post")
+    rules = policy()
+    del rules["authorization"]["kubernetes-rbac"]["kubernetesSubjectAccessReview"][
+        "resourceAttributes"
+    ]
+    ask = await guarded(rules, kube=kube)
+    await ask("good")
+    assert (await refused(ask("good", path="/v1/y"))).code is Code.PERMISSION_DENIED
+
+
+async def test_groups_of_a_policy_are_asked_about(kube: KubeApi, guarded: Any) -> None:
+    kube.account("good", "tenant-a:bot")
+    kube.grant("ml", name="llama")
+    review = {
+        "authorizationGroups": {"expression": "['ml', 'staff']"},
+        "resourceAttributes": {"name": {"expression": "model.name"}, "verb": {"value": "get"}},
+    }
+    rules = {**policy(), "authorization": {"a": {"kubernetesSubjectAccessReview": review}}}
+    ask = await guarded(rules, kube=kube)
+    await ask("good")
+    assert kube.reviews[-1]["groups"] == ["ml", "staff"]
+    assert "user" not in kube.reviews[-1]
+
+
+async def test_without_a_kubernetes_api_nobody_is_let_in(guarded: Any) -> None:
+    ask = await guarded(policy())
+    assert (await refused(ask("good"))).code is Code.UNAVAILABLE

@@ -1,0 +1,390 @@
+"""Priorities, identities and their shaping, what goes on and what goes back."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.principal import Target
+from rayserve_platform.edge.auth.denial import Denial
+from rayserve_platform.edge.auth.expression import PolicyFault
+from rayserve_platform.edge.auth.keystore import Key
+from tests.authorities import Issuer, KubeApi, Service
+
+
+async def refused(asking: Any) -> Denial:
+    with pytest.raises(Denial) as caught:
+        await asking
+    return caught.value
+
+
+class Keys:
+    """A key store with one key."""
+
+    def __init__(self, key: Key | None) -> None:
+        self.key = key
+
+    def find(self, token: str) -> Key | None:
+        return self.key if token == "rsp_good" else None
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+
+OWN: dict[str, Any] = {"authentication": {"own": {"apiKey": {}}}}
+
+
+async def test_an_own_key_is_known_by_its_principal(guarded: Any) -> None:
+    key = Key(id="k1", principal="alice", groups=("ml",), identity={"note": "laptop"})
+    ask = await guarded(OWN, keys=Keys(key))
+    principal = await ask("rsp_good")
+    assert (principal.id, principal.key_id, principal.groups) == ("alice", "k1", ("ml",))
+    assert principal.claims["note"] == "laptop"
+    assert (await refused(ask("rsp_bad"))).code is Code.UNAUTHENTICATED
+
+
+async def test_a_key_is_for_its_models_and_protocols_only(guarded: Any) -> None:
+    key = Key(
+        id="k1", principal="a", models=frozenset({"llama", "sql"}), protocols=frozenset({"openai"})
+    )
+    ask = await guarded(OWN, keys=Keys(key))
+    await ask("rsp_good")
+    await ask("rsp_good", target=Target(model="mixtral", adapter="sql"))
+    for target in (Target(model="mixtral"), Target(model="llama", adapter="law")):
+        denial = await refused(ask("rsp_good", target=target))
+        assert (denial.code, denial.rule) == (Code.PERMISSION_DENIED, "key scope")
+    assert (await refused(ask("rsp_good", protocol="tgis"))).code is Code.PERMISSION_DENIED
+
+
+async def test_own_keys_need_a_store(guarded: Any) -> None:
+    with pytest.raises(PolicyFault, match=r"authentication\.own: 'apiKey' needs a selector"):
+        await guarded(OWN)
+
+
+def rule(username: str, **fields: Any) -> dict[str, Any]:
+    return {"plain": {"expression": f"{{'username': '{username}'}}"}, **fields}
+
+
+async def test_a_lower_priority_is_tried_first(guarded: Any) -> None:
+    ask = await guarded({"authentication": {"b": rule("b", priority=1), "a": rule("a")}})
+    assert (await ask()).rule == "a"
+
+
+async def test_the_next_priority_is_tried_when_one_knows_nobody(guarded: Any) -> None:
+    fails = {"plain": {"selector": "auth.missing"}}
+    ask = await guarded({"authentication": {"a": fails, "b": rule("b", priority=1)}})
+    assert (await ask()).rule == "b"
+
+
+async def test_any_authority_that_knows_the_caller_is_enough(
+    kube: KubeApi, guarded: Any, issuer: Issuer
+) -> None:
+    kube.account("good", "tenant-a:bot")
+    issuer.fault = "hang"
+    issuer.opaque = {"opaque": {"active": True, "username": "olga"}}
+    await kube.put("oauth", {"clientID": b"id", "clientSecret": b"s"})
+    rules = {
+        "namespace": "models",
+        "authentication": {
+            "opaque": introspection(issuer),
+            "kube": {"kubernetesTokenReview": {"audiences": ["rayserve"]}},
+        },
+    }
+    ask = await guarded(rules, kube=kube, budget_s=30)
+    assert (await ask("good")).rule == "kube", "an authority that hangs holds up nobody else's"
+    issuer.fault = None
+    assert (await ask("opaque")).rule == "opaque"
+
+
+def introspection(issuer: Issuer, **fields: Any) -> dict[str, Any]:
+    asked = {"endpoint": f"{issuer.url}/introspect", "credentialsRef": {"name": "oauth"}}
+    return {"oauth2Introspection": {**asked, **fields}}
+
+
+async def test_one_authority_down_is_an_outage_unless_another_knows_the_caller(
+    kube: KubeApi, guarded: Any, issuer: Issuer
+) -> None:
+    kube.account("good", "tenant-a:bot")
+    jwt = {"issuerUrl": issuer.url, "audiences": ["rayserve"], "algorithms": ["RS256"]}
+    rules = {
+        "authentication": {
+            "oidc": {"jwt": jwt},
+            "kube": {"kubernetesTokenReview": {"audiences": ["rayserve"]}},
+        }
+    }
+    token = issuer.token()
+    await issuer.stop()
+    ask = await guarded(rules, kube=kube)
+    assert (await ask("good")).rule == "kube"
+    assert (await refused(ask(token))).code is Code.UNAVAILABLE
+    assert (await refused(ask("bad"))).code is Code.UNAUTHENTICATED, "it is no JWT"
+
+
+async def test_an_opaque_token_is_introspected_with_the_clients_credentials(
+    kube: KubeApi, guarded: Any, issuer: Issuer
+) -> None:
+    await kube.put("oauth", {"clientID": b"my id", "clientSecret": b"s:e/c"})
+    issuer.opaque = {"t": {"active": True, "username": "olga", "scope": "infer"}}
+    rules = {"namespace": "models", "authentication": {"o": introspection(issuer)}}
+    ask = await guarded(rules, kube=kube)
+    principal = await ask("t")
+    assert (principal.id, principal.claims["scope"]) == ("olga", "infer")
+    # RFC 6749, section 2.3.1: both are form-encoded, and then joined.
+    assert issuer.introspected_by == ["Basic bXklMjBpZDpzJTNBZSUyRmM="]
+    assert (await refused(ask("other"))).code is Code.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{}", b"[]", b'{"active": "true"}', b'{"active": 1}', b'{"active": true, "exp": "soon"}'],
+    ids=str,
+)
+async def test_an_introspection_that_is_nonsense_is_an_outage(
+    kube: KubeApi, guarded: Any, issuer: Issuer, body: bytes
+) -> None:
+    await kube.put("oauth", {"clientID": b"id", "clientSecret": b"s"})
+    issuer.fault = body
+    rules = {"namespace": "models", "authentication": {"o": introspection(issuer)}}
+    ask = await guarded(rules, kube=kube)
+    assert (await refused(ask("t"))).code is Code.UNAVAILABLE
+
+
+async def test_an_introspected_token_counts_no_longer_than_its_expiry(
+    kube: KubeApi, guarded: Any, issuer: Issuer
+) -> None:
+    await kube.put("oauth", {"clientID": b"id", "clientSecret": b"s"})
+    issuer.opaque = {"t": {"active": True, "sub": "olga", "exp": 1}}
+    rules = {"namespace": "models", "authentication": {"o": introspection(issuer)}}
+    ask = await guarded(rules, kube=kube)
+    await ask("t")
+    issuer.opaque = {}
+    assert (await refused(ask("t"))).code is Code.UNAUTHENTICATED
+
+
+async def test_a_secret_may_be_mounted_in_place_of_read(
+    guarded: Any, issuer: Issuer, tmp_path: Any
+) -> None:
+    (tmp_path / "oauth").mkdir()
+    (tmp_path / "oauth/clientID").write_text("id\n")
+    (tmp_path / "oauth/clientSecret").write_text("s\n")
+    issuer.opaque = {"t": {"active": True, "client_id": "svc"}}
+    ask = await guarded({"authentication": {"o": introspection(issuer)}}, secrets_dir=str(tmp_path))
+    assert (await ask("t")).id == "svc"
+    (tmp_path / "oauth/clientSecret").unlink()
+    assert (await refused(ask("u"))).code is Code.UNAVAILABLE
+
+
+async def test_defaults_and_overrides_shape_an_identity(guarded: Any) -> None:
+    shaped = {
+        "plain": {"expression": "{'username': 'a', 'tier': 'paid'}"},
+        "defaults": {"tier": {"value": "free"}, "region": {"value": "eu"}},
+        "overrides": {"username": {"expression": "'x-' + auth.identity.username"}},
+    }
+    ask = await guarded({"authentication": {"a": shaped}})
+    claims = (await ask()).claims
+    assert claims == {"username": "x-a", "tier": "paid", "region": "eu"}
+
+
+async def test_an_override_without_a_value_knows_nobody(guarded: Any) -> None:
+    shaped = rule("a", overrides={"tier": {"expression": "auth.identity.missing"}})
+    ask = await guarded({"authentication": {"a": shaped}})
+    assert (await refused(ask())).code is Code.UNAUTHENTICATED
+
+
+async def test_credentials_are_found_where_the_rule_says(guarded: Any) -> None:
+    places = {
+        "header": {"customHeader": {"name": "X-API-KEY"}},
+        "query": {"queryString": {"name": "api_key"}},
+        "cookie": {"cookie": {"name": "session"}},
+        "plain": {"authorizationHeader": {"prefix": ""}},
+    }
+    rules = {name: {"apiKey": {}, "credentials": place} for name, place in places.items()}
+    ask = await guarded({"authentication": rules}, keys=Keys(Key(id="k", principal="p")))
+    assert (await ask(headers={"x-api-key": "rsp_good"})).rule == "header"
+    assert (await ask(query="a=b&api_key=rsp_good")).rule == "query"
+    assert (await ask(headers={"cookie": "a=b; session=rsp_good"})).rule == "cookie"
+    assert (await ask(headers={"authorization": "rsp_good"})).rule == "plain"
+    assert (await refused(ask(headers={"x_api_key": "rsp_good"}))).code is Code.UNAUTHENTICATED
+    for place in (
+        {"query": "api_key=rsp_good&api_key=rsp_good"},
+        {"headers": {"cookie": "session=rsp_good; session=rsp_good"}},
+        {"query": "&".join("a=b" for _ in range(2000))},
+    ):
+        with pytest.raises(PlatformError) as caught:
+            await ask(**place)
+        assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+async def test_the_scheme_is_read_in_any_case_and_the_token_bounded(guarded: Any) -> None:
+    ask = await guarded(OWN, keys=Keys(Key(id="k", principal="p")))
+    assert (await ask(headers={"authorization": "bearer  rsp_good"})).id == "p"
+    for header in ("Basic rsp_good", "Bearer", "Bearer ", "rsp_good", "Bearer rsp_good x",
+                   "Bearer " + "x" * 8193, "Bearer rsp_goöd", "Bearer rsp\x00good"):  # fmt: skip
+        denial = await refused(ask(headers={"authorization": header}))
+        assert denial.code is Code.UNAUTHENTICATED
+
+
+async def test_success_headers_and_metadata_go_on(guarded: Any) -> None:
+    success = {
+        "headers": {
+            "x-tenant": {"plain": {"expression": "auth.identity.username"}},
+            "who": {"key": "x-who", "json": {"properties": {
+                "model": {"expression": "model.name"}, "n": {"value": 1}}}},
+            "x-missing": {"plain": {"expression": "auth.identity.missing"}},
+            "x-split": {"plain": {"expression": "'a\\r\\nx-admin: 1'"}},
+            "x-else": {"plain": {"value": "x"}, "when": [{"predicate": "false"}]},
+        },
+        "dynamicMetadata": {"tier": {"plain": {"value": "paid"}}},
+    }  # fmt: skip
+    ask = await guarded({"authentication": {"a": rule("t1")}, "response": {"success": success}})
+    principal = await ask()
+    assert principal.headers == (("x-tenant", "t1"), ("x-who", '{"model":"llama","n":1}'))
+    assert principal.metadata == {"tier": "paid"}
+
+
+@pytest.mark.parametrize("name", ["content-length", "Host", "a b", "", "x:y", "transfer-encoding"])
+async def test_a_header_that_frames_a_message_can_not_be_set(guarded: Any, name: str) -> None:
+    headers = {name: {"plain": {"value": "x"}}}
+    with pytest.raises(ValueError, match="can't set a header"):
+        await guarded({"response": {"success": {"headers": headers}}})
+
+
+async def test_deny_with_says_how_a_refusal_looks(guarded: Any) -> None:
+    response = {
+        "unauthenticated": {
+            "code": 302,
+            "message": {"value": "Log in."},
+            "headers": {"Location": {"expression": "'https://login.example' + request.path"}},
+        },
+        "unauthorized": {"message": {"expression": "auth.identity.username + ' may not'"},
+                         "body": {"value": "<p>no</p>"}},
+    }  # fmt: skip
+    by_header = {"plain": {"selector": "request.headers.x-user"}}
+    never = {"patternMatching": {"patterns": [{"predicate": "false"}]}}
+    rules = {"authentication": {"u": by_header}, "response": response}
+    ask = await guarded({**rules, "authorization": {"no": never}})
+    denial = await refused(ask(path="/v1/x"))
+    assert (denial.status, denial.message) == (302, "Log in.")
+    assert denial.headers == (("location", "https://login.example/v1/x"),)
+    denial = await refused(ask(headers={"x-user": "eve"}))
+    assert (denial.message, denial.body, denial.status) == ("eve may not", "<p>no</p>", None)
+
+
+async def test_metadata_is_fetched_for_conditions(guarded: Any, service: Service) -> None:
+    service.content = {"tier": "paid"}
+    rules = {
+        "authentication": {"a": rule("alice")},
+        "metadata": {
+            "billing": {
+                "http": {
+                    "urlExpression": f"'{service.url}/users/' + auth.identity.username",
+                    "method": "POST",
+                    "contentType": "application/json",
+                    "bodyParameters": {"path": {"selector": "request.path"}},
+                    "headers": {"x-app": {"value": "rayserve"}},
+                }
+            }
+        },
+        "authorization": {
+            "paid": {"patternMatching": {"patterns": [
+                {"selector": "auth.metadata.billing.tier", "operator": "eq", "value": "paid"}]}}
+        },
+    }  # fmt: skip
+    ask = await guarded(rules)
+    await ask()
+    [sent] = service.received
+    assert (sent["method"], sent["path"]) == ("POST", "/users/alice")
+    assert sent["body"] == '{"path":"/v1/x"}'
+    assert sent["headers"]["x-app"] == "rayserve"
+    service.content = {"tier": "free"}
+    assert (await refused(ask())).code is Code.PERMISSION_DENIED
+
+
+async def test_metadata_that_can_not_be_fetched_is_an_outage_not_a_hole(
+    guarded: Any, service: Service
+) -> None:
+    rules = {
+        "metadata": {"risk": {"http": {"url": service.url}}},
+        "authorization": {"ok": {"patternMatching": {"patterns": [
+            {"selector": "auth.metadata.risk.level", "operator": "neq", "value": "high"}]}}},
+    }  # fmt: skip
+    service.content = {"level": "high"}
+    ask = await guarded(rules)
+    assert (await refused(ask())).code is Code.PERMISSION_DENIED
+    for fault in (500, b"nonsense", "reset"):
+        service.fault = fault
+        assert (await refused(ask())).code is Code.UNAVAILABLE
+
+
+async def test_metadata_is_kept_under_the_policys_key_for_each_caller(
+    guarded: Any, service: Service
+) -> None:
+    service.content = {"n": 1}
+    by_header = {"plain": {"selector": "request.headers.x-user"}}
+    fetched = {"http": {"url": service.url}, "cache": {"key": {"selector": "request.path"}}}
+    ask = await guarded({"authentication": {"u": by_header}, "metadata": {"m": fetched}})
+    for user in ("a", "b", "a", "b"):
+        await ask(headers={"x-user": user})
+    assert len(service.received) == 2
+
+
+async def test_user_info_is_asked_with_the_callers_token(guarded: Any, issuer: Issuer) -> None:
+    jwt = {"issuerUrl": issuer.url, "audiences": ["rayserve"], "algorithms": ["RS256"]}
+    rules = {
+        "authentication": {"oidc": {"jwt": jwt}},
+        "metadata": {"info": {"userInfo": {"identitySource": "oidc"}}},
+        "authorization": {"ours": {"patternMatching": {"patterns": [
+            {"predicate": "auth.metadata.info.email.endsWith('@example.org')"}]}}},
+    }  # fmt: skip
+    ask = await guarded(rules)
+    assert (await ask(issuer.token())).id == "alice"
+    assert ("GET", "/userinfo") in issuer.requests
+
+
+async def test_a_shared_secret_goes_where_the_policy_says(
+    guarded: Any, kube: KubeApi, service: Service
+) -> None:
+    await kube.put("talker", {"psk": b"s3cret\n"})
+    call = {"url": service.url, "sharedSecretRef": {"name": "talker", "key": "psk"}}
+    places = {
+        "a": {},
+        "b": {"customHeader": {"name": "x-psk"}},
+        "c": {"queryString": {"name": "k"}},
+    }
+    rules = {name: {"http": {**call, "credentials": place}} for name, place in places.items()}
+    ask = await guarded({"namespace": "models", "metadata": rules}, kube=kube)
+    await ask()
+    sent = service.received
+    assert {one["headers"].get("authorization") for one in sent} == {None, "Bearer s3cret"}
+    assert {one["headers"].get("x-psk") for one in sent} == {None, "s3cret"}
+    assert {one["path"] for one in sent} == {"/", "/?k=s3cret"}
+
+
+def test_nothing_that_is_known_of_a_refusal_is_lost_between_processes() -> None:
+    import pickle
+
+    denial = Denial(Code.PERMISSION_DENIED, "no", rule="r", reason="because")
+    assert pickle.loads(pickle.dumps(denial)).code is Code.PERMISSION_DENIED
+
+
+async def test_a_flood_of_junk_pushes_no_good_token_out(
+    kube: KubeApi, guarded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rayserve_platform.edge.auth import verdict
+
+    monkeypatch.setattr(verdict, "MOST", 20)
+    kube.account("good", "tenant-a:bot")
+    ask = await guarded(
+        {"authentication": {"k": {"kubernetesTokenReview": {"audiences": ["rayserve"]}}}}, kube=kube
+    )
+    await ask("good")
+    junk = [ask(f"junk-{index}") for index in range(100)]
+    found = await asyncio.gather(*junk, return_exceptions=True)
+    assert {one.code for one in found if isinstance(one, Denial)} == {Code.UNAUTHENTICATED}
+    asked = len(kube.reviews)
+    await ask("good")
+    assert len(kube.reviews) == asked
