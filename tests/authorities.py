@@ -86,9 +86,13 @@ async def running(authority: Any) -> AsyncIterator[Any]:
 
 
 class Issuer(Authority):
-    """An OpenID Connect issuer, with introspection (RFC 7662) and user info."""
+    """An OpenID Connect issuer, with introspection (RFC 7662) and user info.
 
-    def __init__(self) -> None:
+    Args:
+        kind: of its first key, `RSA` or `EC`, which is made faster.
+    """
+
+    def __init__(self, kind: str = "RSA") -> None:
         super().__init__()
         self.keys: dict[str, Any] = {}
         self.signs_with = ""
@@ -96,7 +100,7 @@ class Issuer(Authority):
         self.document: dict[str, Any] = {}
         self.more_keys: list[Any] = []
         self.introspected_by: list[str] = []
-        self.rotate("first")
+        self.rotate("first", kind=kind)
 
     def rotate(self, kid: str, *, kind: str = "RSA", keep_old: bool = False) -> None:
         """Sign with a new key from now on."""
