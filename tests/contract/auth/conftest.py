@@ -122,7 +122,7 @@ async def guarded(
 
 
 def names_of(served: Any) -> tuple[str, ...]:
-    return served.names if isinstance(served, Repository) else (served._settings.model.id,)
+    return served.names if hasattr(served, "names") else (served._settings.model.id,)
 
 
 @pytest.fixture
