@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from rayserve_platform.core.catalog import Catalog
+from rayserve_platform.edge.accounts import Accounts
 from rayserve_platform.edge.auth.gate import Gate
 from rayserve_platform.edge.limits import Admission
 from rayserve_platform.edge.rpc import Failed, RpcEdge
@@ -93,19 +94,21 @@ async def listening_rpc(
     *,
     max_message_bytes: int = 4 * 2**20,
     gate: Gate | None = None,
+    accounts: Accounts | None = None,
 ) -> AsyncIterator[str]:
     """Serve an ingress's gRPC faces on a free port; yields the address.
 
     Args:
         add: the generated functions that add a servicer; health and reflection are added besides.
         max_message_bytes: gRPC's own limit of a message.
-        gate: as for `RpcEdge`.
+        gate, accounts: as for `RpcEdge`.
     """
     edge = RpcEdge(
         rpc_protocols(settings, catalog),
         admission or Admission(settings.limits),
         access_log=settings.access_log,
         gate=gate,
+        accounts=accounts,
     )
     sizes = ("grpc.max_send_message_length", "grpc.max_receive_message_length")
     server = grpc.aio.server(options=[(size, max_message_bytes) for size in sizes])

@@ -9,9 +9,11 @@ from dataclasses import replace
 from rayserve_platform.core.entry import BRIEFLY_S, Entry, Served
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import ModelCard, Task
+from rayserve_platform.core.metered import MeteredRuntime
 from rayserve_platform.core.principal import ACCESS, Access, Target
 from rayserve_platform.core.runtime import Runtime
 from rayserve_platform.core.tensors import Value, VersionState
+from rayserve_platform.core.usage import METER
 
 LOAD_WAIT_S = 300.0
 HEALTH_TIMEOUT_S = 5.0
@@ -60,7 +62,7 @@ class Catalog:
                 f"The model '{served.card.id}' could not be loaded.",
                 param="model",
             )
-        return served
+        return _metered(served)
 
     async def look_up(self, name: str, version: str | None = None) -> Served:
         """Return what a name stands for as `resolve` does, broken models included."""
@@ -258,6 +260,14 @@ def _targets(served: Served) -> list[Target]:
     model = served.card.id
     adapters = [Target(model=model, adapter=adapter.name) for adapter in served.card.adapters]
     return [Target(model=model), *adapters]
+
+
+def _metered(served: Served) -> Served:
+    """Return a model with a runtime that tells the request's meter, where it has one."""
+    meter = METER.get()
+    if meter is None:
+        return served
+    return replace(served, runtime=MeteredRuntime(served.runtime, meter, _target(served)))
 
 
 def _may_be_old(card: ModelCard, version: str | None) -> bool:

@@ -57,5 +57,5 @@ def open_accounts(settings: Ingress) -> Accounts:
     quotas = Quotas(settings.quotas, LocalCounts()) if settings.quotas.rules else None
     wanted = settings.audit.enabled
     if wanted is None:
-        wanted = quotas is not None
+        wanted = quotas is not None or settings.auth is not None
     return Accounts(quotas, AuditLog(settings.audit) if wanted else None)

@@ -7,8 +7,8 @@ import logging
 import logging.handlers
 import os
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO, cast
 
 import orjson
 
@@ -67,6 +67,6 @@ class _OwnersFile(logging.handlers.WatchedFileHandler):
         super().__init__(path, encoding="utf-8")
         self.setFormatter(logging.Formatter("%(message)s"))
 
-    def _open(self) -> TextIO:
+    def _open(self) -> TextIOWrapper:
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        return cast("TextIO", os.fdopen(descriptor, "a", encoding="utf-8"))
+        return os.fdopen(descriptor, "a", encoding="utf-8")

@@ -17,11 +17,13 @@ import orjson
 from rayserve_platform.core.errors import Code, PlatformError, Refusal, internal_error
 from rayserve_platform.core.principal import ACCESS
 from rayserve_platform.core.runtime import Message, Receive, Scope, Send
+from rayserve_platform.edge.accounts import Accounts
 from rayserve_platform.edge.auth.denial import Denial
 from rayserve_platform.edge.auth.gate import Gate, Session, Unlimited
 from rayserve_platform.edge.auth.http import OPEN, credentials_of, request_of, stripped
 from rayserve_platform.edge.limits import Admission
 from rayserve_platform.edge.observe import Record, finish, in_progress, request_id
+from rayserve_platform.edge.quotas.meter import RequestMeter
 from rayserve_platform.settings.app import Ingress
 
 log = logging.getLogger("rayserve.edge")
@@ -85,6 +87,7 @@ class Exchange:
     sent: Scope = field(default_factory=dict)
     started: bool = False
     session: Session | None = None
+    meter: RequestMeter | None = None
 
     @property
     def engine_headers(self) -> Headers:
@@ -185,6 +188,7 @@ class HttpEdge:
         protocols: what it speaks. A path is answered by the first protocol that claims it, and by
             the first of all where none does.
         gate: lets requests in; without one everybody may call everything.
+        accounts: of what is used; without any nothing is counted.
         echo_request_id: add `x-request-id` to responses. Off under Serve, whose own middleware
             does it for every HTTP server it starts.
     """
@@ -196,10 +200,12 @@ class HttpEdge:
         admission: Admission | None = None,
         *,
         gate: Gate | None = None,
+        accounts: Accounts | None = None,
         echo_request_id: bool = True,
     ) -> None:
         self._protocols = tuple(protocols)
         self._gate = gate
+        self._accounts = accounts or Accounts()
         public = settings.auth.public if settings.auth is not None else ()
         self._open = frozenset(path for name in public for path in OPEN[name])
         self._settings = settings
@@ -221,11 +227,10 @@ class HttpEdge:
             await self._answer(protocol, exchange)
         finally:
             running.dec()
-            finish(
-                exchange.record,
-                duration_s=time.monotonic() - began,
-                access_log=self._settings.access_log,
-            )
+            duration_s = time.monotonic() - began
+            finish(exchange.record, duration_s=duration_s, access_log=self._settings.access_log)
+            if exchange.path not in protocol.exempt:
+                self._accounts.settle(exchange.record, duration_s=duration_s)
 
     def _exchange(
         self, scope: Scope, receive: Receive, send: Send
@@ -250,11 +255,12 @@ class HttpEdge:
                     await exchange.session.settle()
                 exchange.started = True
                 record.code = message["status"]
-                if self._echo:
+                own = [(b"x-request-id", record.request_id.encode())] if self._echo else []
+                if exchange.meter is not None:
+                    own += _encoded(exchange.meter.headers)
+                if own:
                     # Never added to the sender's own list, which it may use again.
-                    echoed = (b"x-request-id", record.request_id.encode())
-                    headers = [*message.get("headers", ()), echoed]
-                    message = {**message, "headers": headers}
+                    message = {**message, "headers": [*message.get("headers", ()), *own]}
             await send(message)
 
         exchange.send = watched_send
@@ -270,7 +276,8 @@ class HttpEdge:
                 await self._enter(self._gate, protocol, exchange)
             if exchange.path in protocol.exempt:
                 return await protocol.handle(exchange)
-            with self._admission.permit():
+            with self._admission.permit(), self._accounts.metered(exchange.record) as meter:
+                exchange.meter = meter
                 await protocol.handle(exchange)
         except PlatformError as error:
             await _refuse(protocol, exchange, error)
@@ -313,11 +320,15 @@ async def _refuse(protocol: HttpProtocol, exchange: Exchange, error: PlatformErr
         headers = [*headers, (b"retry-after", b"%d" % max(1, round(error.retry_after_s)))]
     if isinstance(error, Refusal):
         exchange.record.refused_by = error.rule
-        headers = [*headers, *((name.encode(), text.encode()) for name, text in error.headers)]
+        headers = [*headers, *_encoded(error.headers)]
     if isinstance(error, Denial) and error.body is not None:
         body = error.body.encode()
     await exchange.start(status, [*headers, (b"content-length", b"%d" % len(body))])
     await exchange.write(body, more=False)
+
+
+def _encoded(headers: Iterable[tuple[str, str]]) -> Headers:
+    return [(name.encode(), value.encode()) for name, value in headers]
 
 
 def _gone(exchange: Exchange) -> None:

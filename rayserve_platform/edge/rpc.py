@@ -26,10 +26,13 @@ import grpc
 
 from rayserve_platform.core.errors import Code, PlatformError, Refusal, internal_error
 from rayserve_platform.core.principal import ACCESS
+from rayserve_platform.core.usage import METER
+from rayserve_platform.edge.accounts import Accounts
 from rayserve_platform.edge.auth.gate import Gate, Session
 from rayserve_platform.edge.auth.rpc import credentials_of, paths_of, request_of, stripped
 from rayserve_platform.edge.limits import Admission
 from rayserve_platform.edge.observe import Record, finish, in_progress, request_id
+from rayserve_platform.edge.quotas.meter import RequestMeter
 
 log = logging.getLogger("rayserve.edge")
 
@@ -124,8 +127,10 @@ class RpcEdge:
         *,
         access_log: bool,
         gate: Gate | None = None,
+        accounts: Accounts | None = None,
     ) -> None:
         self._gate = gate
+        self._accounts = accounts or Accounts()
         self._paths = paths_of([name for protocol in protocols for name in protocol.services])
         self._admission = admission
         self._access_log = access_log
@@ -141,7 +146,7 @@ class RpcEdge:
         with self._observed(protocol, call):
             try:
                 await self._enter(protocol, call, context)
-                return await self._settled(protocol, call, handler)
+                return await self._settled(protocol, call, handler, context)
             except Exception as error:  # noqa: BLE001  # whatever it is, `_refuse` logs it
                 return _refuse(protocol, call, context, error)
 
@@ -156,8 +161,10 @@ class RpcEdge:
             try:
                 await self._enter(protocol, call, context)
                 async with AsyncExitStack() as stack:
+                    meter = None
                     if not protocol.exempt:
-                        await self._admit(call, stack)
+                        meter = stack.enter_context(self._accounts.metered(call.record))
+                        await self._admit(call, meter, stack)
                     # Closed with the call, so that a client that leaves ends the work behind it.
                     messages = await stack.enter_async_context(aclosing(handler(call)))
                     async for message in messages:
@@ -166,17 +173,22 @@ class RpcEdge:
                         yield message
                         # Whoever iterates may do so from another task than before.
                         ACCESS.set(call.session)
+                        METER.set(meter)
+                    _tell(context, meter)
             except Exception as error:  # noqa: BLE001  # whatever it is, `_refuse` logs it
                 _refuse(protocol, call, context, error)
                 raise Failed(context.details()) from None
 
-    async def _settled(self, protocol: RpcProtocol, call: Call, handler: Unary) -> Any:
+    async def _settled(
+        self, protocol: RpcProtocol, call: Call, handler: Unary, context: Any
+    ) -> Any:
         """Return a call's answer, once it is known that its caller may have it."""
         if protocol.exempt:
             answer = await handler(call)
         else:
-            with self._admission.permit():
+            with self._admission.permit(), self._accounts.metered(call.record) as meter:
                 answer = await handler(call)
+                _tell(context, meter)
         if call.session is not None:
             await call.session.settle()
         return answer
@@ -193,18 +205,22 @@ class RpcEdge:
         call.record.principal = call.session.principal
         ACCESS.set(call.session)
 
-    async def _admit(self, call: Call, stack: AsyncExitStack) -> None:
+    async def _admit(self, call: Call, meter: RequestMeter | None, stack: AsyncExitStack) -> None:
         """Take a place for a call; where it sends a stream, for each message until the next."""
         if isinstance(call.request, AsyncIterable):
-            admitted = aclosing(self._admitted(call.request))
+            admitted = aclosing(self._admitted(call.request, meter))
             call.request = await stack.enter_async_context(admitted)
         else:
             stack.enter_context(self._admission.permit())
 
-    async def _admitted(self, requests: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+    async def _admitted(
+        self, requests: AsyncIterable[Any], meter: RequestMeter | None
+    ) -> AsyncGenerator[Any, None]:
         async for request in requests:
             with self._admission.permit():
                 yield request
+            if meter is not None:
+                meter.renew()
 
     def _call(self, protocol: RpcProtocol, name: str, request: Any, context: Any) -> Call:
         guard = None if self._gate is None else self._gate.guard
@@ -233,11 +249,11 @@ class RpcEdge:
             running.dec()
             if call.session is not None:
                 call.session.finish(call.record)
-            finish(
-                call.record,
-                duration_s=time.monotonic() - began,
-                access_log=self._access_log and not protocol.exempt,
-            )
+            duration_s = time.monotonic() - began
+            access_log = self._access_log and not protocol.exempt
+            finish(call.record, duration_s=duration_s, access_log=access_log)
+            if not protocol.exempt:
+                self._accounts.settle(call.record, duration_s=duration_s)
 
 
 def _refuse(protocol: RpcProtocol, call: Call, context: Any, error: Exception) -> Nothing:
@@ -259,6 +275,12 @@ def _refuse(protocol: RpcProtocol, call: Call, context: Any, error: Exception) -
         trailing += error.headers
     context.set_trailing_metadata(trailing)
     return _fail(context, code, details)
+
+
+def _tell(context: Any, meter: RequestMeter | None) -> None:
+    """Tell the caller what it has left."""
+    if meter is not None and meter.headers:
+        context.set_trailing_metadata(meter.headers)
 
 
 def _fail(context: Any, code: grpc.StatusCode, details: str) -> Nothing:

@@ -9,6 +9,7 @@ from ray.serve.handle import DeploymentHandle
 
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.runtime import Runtime
+from rayserve_platform.edge.accounts import open_accounts
 from rayserve_platform.edge.auth.opening import open_gate
 from rayserve_platform.edge.http import HttpEdge
 from rayserve_platform.edge.limits import Admission
@@ -61,14 +62,26 @@ class IngressReplica:
         # One count for both transports: a replica's work is the same whichever it came over.
         self._admission = Admission(settings.limits)
         rpcs = rpc_protocols(settings, self._catalog)
-        self._rpc = RpcEdge(rpcs, self._admission, access_log=settings.access_log, gate=self._gate)
+        self._accounts = open_accounts(settings)
+        self._rpc = RpcEdge(
+            rpcs,
+            self._admission,
+            access_log=settings.access_log,
+            gate=self._gate,
+            accounts=self._accounts,
+        )
 
     async def __serve_build_asgi_app__(self) -> HttpEdge:
         """Called by Serve after the constructor. Serve's middleware echoes `x-request-id`."""
         elsewhere = self._engine is None
         protocols = http_protocols(self._settings, self._catalog, engine_elsewhere=elsewhere)
         return HttpEdge(
-            protocols, self._settings, self._admission, gate=self._gate, echo_request_id=False
+            protocols,
+            self._settings,
+            self._admission,
+            gate=self._gate,
+            accounts=self._accounts,
+            echo_request_id=False,
         )
 
     async def check_health(self) -> None:
@@ -77,7 +90,8 @@ class IngressReplica:
             await self._engine.check_health()
 
     async def stop(self) -> None:
-        """Release a colocated engine, and what tokens are checked with."""
+        """Release a colocated engine, what tokens are checked with, files and connections."""
+        await self._accounts.close()
         if self._gate is not None:
             await self._gate.guard.stop()
         if self._engine is not None:
