@@ -8,6 +8,7 @@ import click
 import rayserve_platform
 
 COMMANDS = {
+    "auth": "rayserve_platform.cli.auth:auth",
     "bench": "rayserve_platform.cli.bench:bench",
     "check": "rayserve_platform.cli.check:check",
     "convert": "rayserve_platform.cli.convert:convert",

@@ -2,9 +2,11 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def unknown_key(key: str, known: Iterable[str], what: str) -> str:
@@ -29,6 +31,14 @@ class Settings(BaseModel):
                 if key not in known:
                     raise ValueError(unknown_key(str(key), known, "setting"))
         return data
+
+
+def validated(kind: type[Kind], content: Any, fault: type[Exception], where: str) -> Kind:
+    """Return settings of what a file holds; what is wrong is raised as `fault`, with its place."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise fault(f"{where}: {'; '.join(explain(error))}") from None
 
 
 def explain(error: ValidationError) -> list[str]:

@@ -1,9 +1,9 @@
 """From settings to a gate: the policy is read, checked and compiled."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from rayserve_platform.edge.auth.expression import PolicyFault
 from rayserve_platform.edge.auth.gate import Gate, Targets
@@ -14,7 +14,7 @@ from rayserve_platform.edge.keys.store import ReloadingKeys
 from rayserve_platform.settings.auth.app import Auth
 from rayserve_platform.settings.auth.policy import Policy
 from rayserve_platform.settings.auth.rules import ApiKey, Authentication
-from rayserve_platform.settings.model import explain
+from rayserve_platform.settings.model import validated
 
 
 def open_gate(settings: Auth, targets: Targets) -> Gate:
@@ -23,7 +23,7 @@ def open_gate(settings: Auth, targets: Targets) -> Gate:
     Raises:
         PolicyFault: when the policy can't be used.
     """
-    return Gate(Guard(settings, policy_of(settings), _keys(settings)), targets)
+    return Gate(Guard(settings, policy_of(settings), keys_of(settings)), targets)
 
 
 def check(settings: Auth) -> None:
@@ -33,7 +33,7 @@ def check(settings: Auth) -> None:
         PolicyFault: saying why.
     """
     if settings.policy_file is None or Path(settings.policy_file).exists():
-        Guard(settings, policy_of(settings), _keys(settings))
+        Guard(settings, policy_of(settings), keys_of(settings))
 
 
 def policy_of(settings: Auth) -> Policy:
@@ -47,20 +47,22 @@ def policy_of(settings: Auth) -> Policy:
 
 def read_policy(path: Path) -> Policy:
     """Read an AuthConfig from a YAML file; raises as `open_gate`."""
+    return validated(Policy, read_yaml(path), PolicyFault, str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file; raises as `open_gate`."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PolicyFault(f"{path}: can't be read: {reason}") from None
     except yaml.YAMLError as error:
         raise PolicyFault(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
-    try:
-        return Policy.model_validate(content)
-    except ValidationError as error:
-        raise PolicyFault(f"{path}: {'; '.join(explain(error))}") from None
 
 
-def _keys(settings: Auth) -> KeyStore | None:
+def keys_of(settings: Auth) -> KeyStore | None:
+    """Return the platform's own keys, where there are any; not started."""
     if settings.keys is None:
         return None
     pepper = settings.keys.pepper_file
