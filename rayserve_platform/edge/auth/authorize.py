@@ -28,6 +28,7 @@ class Permission:
             for name, rule in policy.authorization.items()
         ]
         self._rules = rules
+        self.waits = any(rule.run.waits for rule in rules)
         self._groups = by_priority(rules)
 
     async def check(self, document: Document) -> None:

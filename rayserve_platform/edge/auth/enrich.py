@@ -36,6 +36,9 @@ class Enrichment:
             for name, rule in policy.metadata.items()
         )
 
+    def __bool__(self) -> bool:
+        return bool(self._groups)
+
     def _fetch(self, name: str, rule: Metadata, ways: Identification) -> Fetch:
         if rule.http is not None:
             where = f"{PHASE}.{name}.http"

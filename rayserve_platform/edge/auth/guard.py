@@ -5,13 +5,13 @@ response, callbacks. Everything that can't be decided is refused.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from rayserve_platform.core.principal import Principal, Target
 from rayserve_platform.edge.auth.attributes import Request
+from rayserve_platform.edge.auth.authentication import identity
 from rayserve_platform.edge.auth.authorize import Permission, forbidden
 from rayserve_platform.edge.auth.conditions import Conditions
 from rayserve_platform.edge.auth.credentials import Credentials
@@ -26,6 +26,8 @@ from rayserve_platform.edge.auth.sources import Sources
 from rayserve_platform.edge.auth.tell import Callbacks
 from rayserve_platform.settings.auth.app import Auth
 from rayserve_platform.settings.auth.policy import Policy
+
+T = TypeVar("T")
 
 SCOPE = "key scope"
 
@@ -108,11 +110,12 @@ class Guard:
     async def identify(self, credentials: Credentials, document: Document) -> Known:
         """Run authentication and metadata; raises as `decide`."""
         try:
-            async with self._within_budget("authentication"):
-                if not self._applies(document):
-                    return Known(document, Principal(id="anonymous"), None, free=True)
+            if not self._applies(document):
+                return Known(document, Principal(id="anonymous"), None, free=True)
+            if self._ways.waits or self._metadata:
+                found = await self._bounded("authentication", self._find_out(credentials, document))
+            else:
                 found = await self._ways.identify(credentials, document)
-                await self._metadata.enrich(credentials, document)
             principal = _principal(document, found.key)
             _check_protocol(found.key, document.request.protocol)
             return Known(document, principal, found.key)
@@ -136,7 +139,9 @@ class Guard:
         document = known.document.of(target)
         try:
             _check_model(known.key, target)
-            async with self._within_budget("authorization"):
+            if self._permission.waits:
+                await self._bounded("authorization", self._permission.check(document))
+            else:
                 await self._permission.check(document)
         except Denial as denial:
             raise self.responses.dressed(denial, document) from None
@@ -150,28 +155,33 @@ class Guard:
         """Run the callbacks, after a decision."""
         self._callbacks.tell(document)
 
-    @asynccontextmanager
-    async def _within_budget(self, phase: str) -> AsyncIterator[None]:
+    async def _find_out(self, credentials: Credentials, document: Document) -> identity.Known:
+        found = await self._ways.identify(credentials, document)
+        await self._metadata.enrich(credentials, document)
+        return found
+
+    async def _bounded(self, phase: str, deciding: Awaitable[T]) -> T:
+        """Decide within the budget. Not for what waits for nobody: that would cost more than it."""
         try:
             async with asyncio.timeout(self._budget_s):
-                yield
+                return await deciding
         except TimeoutError:
             raise unavailable(phase, f"no decision within {self._budget_s:g} s") from None
 
 
 def _principal(document: Document, key: Key | None) -> Principal:
-    identity = document.identity or {}
+    claims = document.identity or {}
     return Principal(
-        id=name_of(identity),
+        id=name_of(claims),
         rule=document.rule,
-        groups=_groups(identity),
-        claims=identity,
+        groups=_groups(claims),
+        claims=claims,
         key_id=None if key is None else key.id,
     )
 
 
-def _groups(identity: Mapping[str, Any]) -> tuple[str, ...]:
-    found = identity.get("groups")
+def _groups(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    found = claims.get("groups")
     if not isinstance(found, list | tuple):
         return ()
     return tuple(group for group in found if isinstance(group, str))

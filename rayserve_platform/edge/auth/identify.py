@@ -72,6 +72,7 @@ class Identification:
         ways = [_compiled(name, rule, named, policy, sources) for name, rule in rules.items()]
         self._groups = by_priority(ways)
         self.ways = {way.name: way for way in ways}
+        self.waits = any(way.run.method.waits for way in ways)
         self.challenges = tuple(
             dict.fromkeys(
                 challenge(way.run.source, way.name) for way in ways if way.run.method.needs_token

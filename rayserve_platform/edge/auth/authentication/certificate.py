@@ -45,6 +45,7 @@ class ClientCertificate:
 
     needs_token = False
     is_local = True
+    waits = False
 
     def __init__(self, api: KubernetesApi, rule: X509, namespace: str | None) -> None:
         self._xfcc = rule.source.xfccHeader

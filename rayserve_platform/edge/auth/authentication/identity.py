@@ -33,7 +33,9 @@ class Method(Protocol):
     needs_token: bool
     """Whether a request without a token can't be known this way."""
     is_local: bool
-    """Whether it asks nobody, so that it is tried before those that do."""
+    """Whether it asks nobody about the token, so that it is tried before those that do."""
+    waits: bool
+    """Whether it may wait for somebody at all."""
 
     async def identify(self, token: str, credentials: Credentials, document: Document) -> Known:
         """Return who it is.

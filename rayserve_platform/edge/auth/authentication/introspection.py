@@ -26,6 +26,7 @@ class IntrospectedToken(Idle):
 
     needs_token = True
     is_local = False
+    waits = True
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ class OwnKeys(Idle):
 
     needs_token = True
     is_local = True
+    waits = False
 
     def __init__(self, store: KeyStore) -> None:
         self._store = store
@@ -44,6 +45,7 @@ class SecretKeys:
 
     needs_token = True
     is_local = True
+    waits = False
 
     def __init__(self, api: KubernetesApi, selector: LabelSelector, namespace: str | None) -> None:
         self._pepper = secrets.token_bytes(32)

@@ -16,6 +16,7 @@ class AnonymousCaller(Idle):
 
     needs_token = False
     is_local = True
+    waits = False
 
     async def identify(self, token: str, credentials: Credentials, document: Document) -> Known:
         """Return nobody in particular."""
@@ -27,6 +28,7 @@ class PlainIdentity(Idle):
 
     needs_token = False
     is_local = True
+    waits = False
 
     def __init__(self, rule: Plain, where: str) -> None:
         source = {name: getattr(rule, name) for name in rule.model_fields_set}

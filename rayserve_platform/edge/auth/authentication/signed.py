@@ -27,6 +27,7 @@ class SignedToken:
 
     needs_token = True
     is_local = True
+    waits = True
 
     def __init__(self, rule: Jwt, authorities: Authorities) -> None:
         self._rule = rule

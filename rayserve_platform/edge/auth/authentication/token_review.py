@@ -19,6 +19,7 @@ class ReviewedToken(Idle):
 
     needs_token = True
     is_local = False
+    waits = True
 
     def __init__(
         self,

@@ -23,6 +23,8 @@ class AccessCheck:
     user as well, so that bindings to groups count; Authorino passes the name alone.
     """
 
+    waits = True
+
     def __init__(self, rule: AccessReview, api: KubernetesApi, key: CacheKey, where: str) -> None:
         self._api = api
         self._key = key

@@ -10,6 +10,9 @@ from rayserve_platform.edge.auth.verdict import Rejected
 class Check(Protocol):
     """One condition on a request."""
 
+    waits: bool
+    """Whether it may wait for somebody."""
+
     async def check(self, document: Document) -> Any:
         """Return what `auth.authorization` shall say of it.
 
@@ -27,6 +30,8 @@ class Check(Protocol):
 
 class PatternCheck:
     """All patterns must hold."""
+
+    waits = False
 
     def __init__(self, conditions: Conditions) -> None:
         self._conditions = conditions
