@@ -68,6 +68,7 @@ class Servicer:
             answered = await self._edge.unary(name, request, own)
             if own.code is not None:
                 await context.abort(own.code, own.details(), tuple(own.trailing))
+            context.set_trailing_metadata(tuple(own.trailing))
             return answered
 
         return answer
@@ -78,6 +79,7 @@ class Servicer:
             try:
                 async for message in self._edge.stream(name, request, own):
                     yield message
+                context.set_trailing_metadata(tuple(own.trailing))
             except Failed:
                 assert own.code is not None
                 await context.abort(own.code, own.details(), tuple(own.trailing))

@@ -30,3 +30,14 @@ class Meter(Protocol):
 
 METER: ContextVar[Meter | None] = ContextVar("rayserve_meter", default=None)
 """Of the request that is being answered. The edge sets it; the catalog asks it."""
+
+
+async def admit(target: Target) -> None:
+    """Take a place before the engine is asked, for answers that begin earlier than that.
+
+    Raises:
+        PlatformError: as `Meter.admit`.
+    """
+    meter = METER.get()
+    if meter is not None:
+        await meter.admit(target)

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.principal import Target
+from rayserve_platform.core.usage import admit
 from rayserve_platform.edge.http import Exchange, status_of
 from rayserve_platform.protocols.caikit import documents, events, form, info, render
 from rayserve_platform.protocols.caikit.answer import Asked, Unreached, answer, find, stream
@@ -113,6 +115,7 @@ class CaikitHttp:
             refusal = render.unprocessable(error, exchange.request_id)
             return await exchange.bytes(422, refusal, JSON)
         if task is STREAMED_TEXT_GENERATION:
+            await self._admit(body)
             chunks = self._chunks(task, exchange, body, len(text))
             failure = partial(_in_stream, exchange)
             return await events.send(exchange, chunks, failure, self._ping_s)
@@ -136,6 +139,14 @@ class CaikitHttp:
             size_bytes=size_bytes,
             request_id=exchange.request_id,
         )
+
+    async def _admit(self, body: BaseModel) -> None:
+        """Ask for a share while a refusal can still be a status; all else is told in the stream."""
+        try:
+            served = await find(self._catalog, body.__dict__["model_id"])
+        except PlatformError:
+            return
+        await admit(Target(model=served.card.id, adapter=served.adapter))
 
     async def _chunks(
         self, task: CaikitTask, exchange: Exchange, body: BaseModel, size_bytes: int

@@ -13,6 +13,7 @@ from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError, PromptTooLong
 from rayserve_platform.core.messages import Generate, Tokenize
 from rayserve_platform.edge.observe import request_id
+from rayserve_platform.edge.quotas.exceeded import QuotaExceeded
 from rayserve_platform.edge.rpc import STATUS, Call, Stream, Unary
 from rayserve_platform.pb import generation_pb2 as pb
 from rayserve_platform.protocols.tgis.metrics import Kind, TgisMetrics
@@ -74,7 +75,7 @@ class TgisRpc:
         match error:
             case PromptTooLong():
                 return grpc.StatusCode.INVALID_ARGUMENT, _too_long(error)
-            case RequestTooLarge():
+            case RequestTooLarge() | QuotaExceeded():
                 return grpc.StatusCode.RESOURCE_EXHAUSTED, error.message
             case PlatformError(code=Code.RESOURCE_EXHAUSTED):
                 return grpc.StatusCode.RESOURCE_EXHAUSTED, OVERLOADED
