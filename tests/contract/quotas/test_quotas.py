@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 import grpc
-import httpx
 import openai
 import pytest
 
@@ -93,7 +92,7 @@ async def test_a_budget_that_is_used_up_refuses_the_next_request(serve, transpor
 
 async def test_the_openai_client_raises_its_rate_limit_error_with_the_headers(serve):
     server = await serve(ONE_A_DAY)
-    transport = httpx.AsyncClient(trust_env=False, verify=False)
+    transport = openai.DefaultAsyncHttpxClient(trust_env=False, verify=False)
     client = openai.AsyncOpenAI(
         base_url=f"{server.http.base_url}/v1".replace("//v1", "/v1"),
         api_key=server.keys["alice"],
@@ -173,7 +172,9 @@ async def test_a_place_is_taken_while_a_stream_lasts_and_given_back_when_its_cli
         "POST", "/v1/chat/completions", json=body, headers=server.as_("alice")
     ) as answer:
         assert answer.status_code == 200
-        await anext(answer.aiter_lines())
+        # Kept: a stream whose iterator is forgotten is closed.
+        lines = answer.aiter_lines()
+        await anext(lines)
         for transport, name in (("http", "openai embeddings"), ("rpc", "tgis streamed")):
             refused = await send(server, transport, name)
             assert refused.status in ("429", "RESOURCE_EXHAUSTED")
