@@ -27,6 +27,7 @@ from rayserve_platform.core.runtime import (
 )
 from rayserve_platform.core.stream import Coalescer
 from rayserve_platform.core.tensors import Infer, Inference, Value
+from rayserve_platform.core.usage import USAGE_KEY
 from rayserve_platform.edge.metrics import RAY_METRICS
 from rayserve_platform.runtimes import load
 from rayserve_platform.serving.logs import configure_logging
@@ -167,11 +168,16 @@ def _fold(messages: list[Message]) -> HttpPart:
     headers: Headers = ()
     body: list[bytes] = []
     more = True
+    usage: tuple[int, int] | None = None
     for message in messages:
+        used = message.get(USAGE_KEY)
+        if used is not None:
+            before = usage or (0, 0)
+            usage = (before[0] + used[0], before[1] + used[1])
         if message["type"] == "http.response.start":
             status = message["status"]
             headers = tuple((bytes(k), bytes(v)) for k, v in message.get("headers", ()))
         else:
             body.append(message.get("body", b""))
             more = message.get("more_body", False)
-    return HttpPart(status=status, headers=headers, body=b"".join(body), more=more)
+    return HttpPart(status=status, headers=headers, body=b"".join(body), more=more, usage=usage)

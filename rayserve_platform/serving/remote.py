@@ -23,6 +23,7 @@ from rayserve_platform.core.messages import (
 )
 from rayserve_platform.core.runtime import Receive, Scope, Send
 from rayserve_platform.core.tensors import Infer, Inference, Value
+from rayserve_platform.core.usage import USAGE_KEY
 from rayserve_platform.serving.wire import HttpCall, HttpPart, map_exceptions, or_raise
 
 
@@ -143,8 +144,10 @@ class RemoteRuntime:
 
 async def _send_part(part: HttpPart, send: Send) -> None:
     """Send a part of an answer as ASGI messages."""
+    used = {} if part.usage is None else {USAGE_KEY: part.usage}
     if part.status is not None:
         head = {"status": part.status, "headers": list(part.headers)}
         await send({"type": "http.response.start", **head})
-    if part.body or not part.more:
-        await send({"type": "http.response.body", "body": part.body, "more_body": part.more})
+    if part.body or not part.more or used:
+        body = {"body": part.body, "more_body": part.more}
+        await send({"type": "http.response.body", **body, **used})

@@ -40,12 +40,17 @@ class HttpCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpPart:
-    """Part of the answer: the first has a status, the last has `more` False."""
+    """Part of the answer: the first has a status, the last has `more` False.
+
+    Args:
+        usage: prompt and generated tokens since the last part, where the server tells.
+    """
 
     status: int | None = None
     headers: Headers = ()
     body: bytes = b""
     more: bool = True
+    usage: tuple[int, int] | None = None
 
 
 async def as_value(work: Awaitable[Answer]) -> Answer | PlatformError:

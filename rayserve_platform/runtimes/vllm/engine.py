@@ -185,8 +185,8 @@ def _load(args: argparse.Namespace, metrics: MetricTypes | None) -> Any:
     """Start the engine; blocks until its processes have loaded the model."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
-    from vllm.v1.engine.async_llm import AsyncLLM
 
+    from rayserve_platform.runtimes.vllm.counting import CountingLLM
     from rayserve_platform.runtimes.vllm.logits import processors_for
     from rayserve_platform.runtimes.vllm.stats import stat_loggers
 
@@ -199,7 +199,7 @@ def _load(args: argparse.Namespace, metrics: MetricTypes | None) -> Any:
             *(config.model_config.logits_processors or ()),
             *own,
         ]
-    return AsyncLLM.from_vllm_config(
+    return CountingLLM.from_vllm_config(
         vllm_config=config,
         usage_context=UsageContext.OPENAI_API_SERVER,
         stat_loggers=stat_loggers(metrics),

@@ -19,6 +19,8 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from rayserve_platform.core.runtime import Message, Receive, Scope, Send
+from rayserve_platform.core.usage import USAGE_KEY
+from rayserve_platform.runtimes.vllm.counting import TALLY, Tally
 
 log = logging.getLogger("rayserve.vllm")
 
@@ -49,14 +51,19 @@ class NativeServer:
         return cls(app, life)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request as an ASGI application.
+        """Answer one request as an ASGI application; its messages tell of the tokens (`USAGE_KEY`).
 
         Some of vLLM's routes report a dead engine as a failure of their own (500).
         """
+        tally = Tally()
+        TALLY.set(tally)
 
         async def corrected(message: Message) -> None:
             if message.get("status", 0) >= 500 and self._app.state.engine_client.errored:
                 message["status"] = 503
+            used = tally.take()
+            if used is not None:
+                message[USAGE_KEY] = used
             await send(message)
 
         await self._app(scope, receive, corrected)

@@ -8,6 +8,8 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import Embed, Generate, ModelCard, Task
+from rayserve_platform.core.usage import USAGE_KEY
+from rayserve_platform.serving.host import _fold
 from rayserve_platform.serving.remote import RemoteRuntime
 from rayserve_platform.serving.wire import HttpPart, as_value, or_raise, with_values
 
@@ -183,6 +185,37 @@ async def test_http_of_the_engines_own_server_crosses_a_handle():
     assert verb == "native"
     assert (call.method, call.path, call.query_string, call.body) == ("POST", "/p", b"q", b"{}")
     assert call.headers == ((b"h", b"v"),)
+
+
+async def test_what_the_engines_server_tells_of_usage_crosses_a_handle():
+    parts = [
+        HttpPart(status=200, body=b"x", usage=(7, 1)),
+        HttpPart(usage=(0, 3)),
+        HttpPart(more=False),
+    ]
+    sent: list = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"method": "POST", "path": "/p", "query_string": b"", "headers": []}
+    await RemoteRuntime(lambda: Handle(stream=Answers(parts))).native(scope, receive, send)
+    assert [message.get(USAGE_KEY) for message in sent] == [None, (7, 1), (0, 3), None]
+    assert b"".join(message.get("body", b"") for message in sent) == b"x"
+
+
+def test_messages_that_are_ready_together_tell_usage_together():
+    messages: list = [
+        {"type": "http.response.start", "status": 200, "headers": []},
+        {"type": "http.response.body", "body": b"a", "more_body": True, USAGE_KEY: (7, 1)},
+        {"type": "http.response.body", "body": b"b", "more_body": True, USAGE_KEY: (0, 2)},
+        {"type": "http.response.body", "body": b"c", "more_body": False},
+    ]
+    assert _fold(messages) == HttpPart(status=200, body=b"abc", more=False, usage=(7, 3))
+    assert _fold(messages[3:]).usage is None
 
 
 async def test_errors_travel_as_values_and_unknown_ones_say_nothing():
