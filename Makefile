@@ -110,9 +110,9 @@ mlserver-peer: $(call peer,mlserver) ## build that of Seldon's MLServer, a third
 lock: ## resolve requirements/*.lock anew from pyproject.toml; newest versions: ARGS=--upgrade
 	@$(MAKE) uv
 	@echo "lock: resolving requirements/cpu.lock"
-	@$(LOCK) $(ARGS) --extra cpu --extra caikit --extra opa --extra redis --extra quickstart --output-file $(REQ)/cpu.lock
+	@$(LOCK) $(ARGS) --extra cpu --extra caikit --extra redis --extra quickstart --output-file $(REQ)/cpu.lock
 	@echo "lock: resolving requirements/dev.lock"
-	@$(LOCK) $(ARGS) --constraint $(REQ)/cpu.lock --extra cpu --extra caikit --extra opa --extra redis \
+	@$(LOCK) $(ARGS) --constraint $(REQ)/cpu.lock --extra cpu --extra caikit --extra redis \
 		--extra quickstart --extra bench --extra dev --output-file $(REQ)/dev.lock
 
 clean: ## remove the environment and everything generated

@@ -8,7 +8,7 @@ from rayserve_platform.edge.auth.authorization.check import Check, PatternCheck
 from rayserve_platform.edge.auth.conditions import Conditions
 from rayserve_platform.edge.auth.denial import Denial, unavailable
 from rayserve_platform.edge.auth.document import Document
-from rayserve_platform.edge.auth.expression import EvaluationFault, PolicyFault
+from rayserve_platform.edge.auth.expression import EvaluationFault
 from rayserve_platform.edge.auth.rule import CacheKey, Compiled, by_priority
 from rayserve_platform.edge.auth.sources import Sources
 from rayserve_platform.edge.auth.verdict import Rejected, Unavailable
@@ -78,7 +78,6 @@ def _check(name: str, rule: Authorization, policy: Policy, sources: Sources) -> 
     where = f"{PHASE}.{name}"
     if rule.patternMatching is not None:
         return PatternCheck(Conditions(rule.patternMatching.patterns, policy.patterns, where))
-    if rule.kubernetesSubjectAccessReview is not None:
-        review, key = rule.kubernetesSubjectAccessReview, CacheKey(rule.cache, where)
-        return AccessCheck(review, sources.kubernetes, key, where)
-    raise PolicyFault(f"{where}: 'opa' is not supported; use 'patternMatching' with CEL predicates")
+    assert rule.kubernetesSubjectAccessReview is not None
+    review, key = rule.kubernetesSubjectAccessReview, CacheKey(rule.cache, where)
+    return AccessCheck(review, sources.kubernetes, key, where)

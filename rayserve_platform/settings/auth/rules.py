@@ -272,29 +272,19 @@ class AccessReview(Vocabulary):
         return self
 
 
-class Opa(Vocabulary):
-    """A policy in Rego; needs the extra `opa`."""
-
-    refused: ClassVar[dict[str, str]] = {
-        "externalPolicy": "mount the policy and put it into 'rego'"
-    }
-    rego: str = Field(min_length=1, max_length=100_000)
-    version: Literal["v0", "v1"] = "v0"
-    allValues: bool = False  # noqa: N815  # Authorino's name
-    """Whether all rules' values stand in `auth.authorization`; else only `allow`."""
-
-
 class Authorization(Rule):
     """A condition on the request; all must hold, once for every model that is meant."""
 
-    refused: ClassVar[dict[str, str]] = {"spicedb": "ask it with a 'metadata' rule of kind 'http'"}
+    refused: ClassVar[dict[str, str]] = {
+        "opa": "no Rego engine at hand is bounded in time; use 'patternMatching' with CEL",
+        "spicedb": "ask it with a 'metadata' rule of kind 'http'",
+    }
     patternMatching: PatternMatching | None = None  # noqa: N815  # Authorino's names
     kubernetesSubjectAccessReview: AccessReview | None = None  # noqa: N815
-    opa: Opa | None = None
 
     @model_validator(mode="after")
     def _one(self) -> "Authorization":
-        self.one_of("patternMatching", "kubernetesSubjectAccessReview", "opa")
+        self.one_of("patternMatching", "kubernetesSubjectAccessReview")
         return self
 
 
