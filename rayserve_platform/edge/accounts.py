@@ -9,7 +9,9 @@ from rayserve_platform.edge.observe import Record
 from rayserve_platform.edge.quotas.counts import LocalCounts
 from rayserve_platform.edge.quotas.meter import RequestMeter
 from rayserve_platform.edge.quotas.quotas import Quotas
+from rayserve_platform.edge.quotas.shared import open_shared
 from rayserve_platform.settings.app import Ingress
+from rayserve_platform.settings.limits import Quotas as Settings
 
 
 class Accounts:
@@ -54,8 +56,15 @@ class Accounts:
 
 def open_accounts(settings: Ingress) -> Accounts:
     """Open what an ingress's settings ask for."""
-    quotas = Quotas(settings.quotas, LocalCounts()) if settings.quotas.rules else None
+    quotas = _open_quotas(settings.quotas) if settings.quotas.rules else None
     wanted = settings.audit.enabled
     if wanted is None:
         wanted = quotas is not None or settings.auth is not None
     return Accounts(quotas, AuditLog(settings.audit) if wanted else None)
+
+
+def _open_quotas(settings: Settings) -> Quotas:
+    """Open quotas with their counts: the process's own, or those of a server."""
+    if settings.shared is None:
+        return Quotas(settings, LocalCounts())
+    return Quotas(settings, open_shared(settings.shared))
