@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+import yaml
 from ray import serve
 
 from rayserve_platform.serving.build import (
@@ -173,3 +174,15 @@ def test_building_twice_from_one_setting_gives_the_same_options():
     settings = fake(deployment={"ray_actor_options": {"num_cpus": 2}})
     assert host_options(settings) == host_options(settings)
     assert settings.deployment == {"ray_actor_options": {"num_cpus": 2}}
+
+
+@pytest.mark.parametrize("topology", ["separate", "colocated"])
+def test_a_policy_that_can_not_be_used_is_refused_before_a_replica_starts(topology, tmp_path):
+    faulty = {"when": [{"predicate": "request.method ="}]}
+    for auth in ({"policy": faulty}, {"policy_file": str(tmp_path / "policy.yaml")}):
+        (tmp_path / "policy.yaml").write_text(yaml.safe_dump(faulty))
+        settings = fake(topology=topology, ingress={"auth": auth})
+        with pytest.raises(ValueError, match="when: ERROR"):
+            app("fake", settings)
+    elsewhere = {"policy_file": str(tmp_path / "mounted-later.yaml")}
+    assert app("fake", fake(topology=topology, ingress={"auth": elsewhere}))
