@@ -6,7 +6,7 @@ had, weighted with the part of it that the sliding one still covers, and what th
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,18 +52,33 @@ class Window:
         return self.left_s if self.previous else 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """One number of one quota, for the requests that have one key."""
+
+    key: str
+    window_s: int
+    amount: int
+    quota: str = ""
+    kind: str = ""
+    """`requests` or `tokens`."""
+
+
 class Counts(Protocol):
     """Where windows are kept."""
 
-    async def take(self, key: str, window_s: int, limit: int) -> tuple[bool, Window]:
-        """Count one more where that keeps within the limit; tells whether, and the window then."""
+    async def take(self, limits: Sequence[Limit]) -> list[tuple[bool, Window]]:
+        """Count one more of each, where that keeps within it; tells whether, and its window then.
+
+        Those that have room are counted even if others have none.
+        """
         ...
 
-    async def look(self, key: str, window_s: int) -> Window:
-        """Return a window without counting."""
+    async def look(self, limits: Sequence[Limit]) -> list[Window]:
+        """Return the windows without counting."""
         ...
 
-    def add(self, key: str, window_s: int, amount: int) -> None:
+    def add(self, limit: Limit, amount: int) -> None:
         """Count what has been used already; less than nothing takes back."""
         ...
 
@@ -91,24 +106,28 @@ class LocalCounts:
     def __len__(self) -> int:
         return len(self._kept)
 
-    async def take(self, key: str, window_s: int, limit: int) -> tuple[bool, Window]:
-        """Count one more where that keeps within the limit."""
-        found, left_s = self._current(key, window_s)
-        before = _window(found, left_s, window_s)
-        if before.remaining(limit) < 1:
+    async def take(self, limits: Sequence[Limit]) -> list[tuple[bool, Window]]:
+        """Count one more of each, where that keeps within it."""
+        return [self._taken(limit) for limit in limits]
+
+    async def look(self, limits: Sequence[Limit]) -> list[Window]:
+        """Return the windows without counting."""
+        return [
+            _window(*self._current(limit.key, limit.window_s), limit.window_s) for limit in limits
+        ]
+
+    def add(self, limit: Limit, amount: int) -> None:
+        """Count what has been used."""
+        found, _ = self._current(limit.key, limit.window_s)
+        found[1] = max(0, found[1] + amount)
+
+    def _taken(self, limit: Limit) -> tuple[bool, Window]:
+        found, left_s = self._current(limit.key, limit.window_s)
+        before = _window(found, left_s, limit.window_s)
+        if before.remaining(limit.amount) < 1:
             return False, before
         found[1] += 1
-        return True, _window(found, left_s, window_s)
-
-    async def look(self, key: str, window_s: int) -> Window:
-        """Return a window without counting."""
-        found, left_s = self._current(key, window_s)
-        return _window(found, left_s, window_s)
-
-    def add(self, key: str, window_s: int, amount: int) -> None:
-        """Count what has been used."""
-        found, _ = self._current(key, window_s)
-        found[1] = max(0, found[1] + amount)
+        return True, _window(found, left_s, limit.window_s)
 
     async def close(self) -> None:
         """Do nothing."""

@@ -5,33 +5,19 @@ left of every rate. Tokens are counted afterwards, as the engine tells them; so 
 one token left is answered whole, and its caller waits the longer for the next.
 """
 
-import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rayserve_platform.core.principal import Principal, Target
-from rayserve_platform.edge.quotas.counts import Counts, Window
+from rayserve_platform.edge.quotas.counts import Counts, Limit, Window
 from rayserve_platform.edge.quotas.exceeded import QuotaExceeded
 from rayserve_platform.edge.quotas.headers import told
-from rayserve_platform.edge.quotas.rules import Rules
+from rayserve_platform.edge.quotas.rules import Places, Rules
 from rayserve_platform.settings.limits import Quotas as Settings
 
 PLACE_RETRY_S = 1.0
 """When a place will be free nobody knows."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
-    """One number of one quota, for one request."""
-
-    rule: str
-    kind: str
-    """`requests` or `tokens`."""
-    key: str
-    amount: int
-    window_s: int
 
 
 class Share:
@@ -41,24 +27,24 @@ class Share:
         self._counts = counts
         self._places = places
         self._held: list[str] = []
-        self._budgets: list[Limit] = []
+        self._budgets: tuple[Limit, ...] = ()
         self.headers: list[tuple[str, str]] = []
 
-    def hold(self, rule: str, key: str, most: int) -> None:
+    def hold(self, places: Places) -> None:
         """Take a place, if there is one; raises `QuotaExceeded`."""
-        if self._places[key] >= most:
-            raise _no_place(rule, most)
-        self._places[key] += 1
-        self._held.append(key)
+        if self._places[places.key] >= places.amount:
+            raise _no_place(places)
+        self._places[places.key] += 1
+        self._held.append(places.key)
 
-    def charge(self, budgets: Iterable[Limit]) -> None:
+    def charge(self, budgets: tuple[Limit, ...]) -> None:
         """Say which budgets pay for the request's tokens."""
-        self._budgets += budgets
+        self._budgets = budgets
 
     def spend(self, tokens: int) -> None:
         """Count tokens that were used."""
         for budget in self._budgets:
-            self._counts.add(budget.key, budget.window_s, tokens)
+            self._counts.add(budget, tokens)
 
     def release(self) -> None:
         """Give the places back; what was counted stays counted."""
@@ -89,30 +75,27 @@ class Quotas:
         Raises:
             QuotaExceeded: when one of them is used up; then nothing of the others is taken.
         """
+        plan = self._rules.plan(principal, target, protocol)
         share = Share(self._counts, self._places)
-        rates: list[Limit] = []
-        budgets: list[Limit] = []
         try:
-            for rule in self._rules.of(principal, target, protocol):
-                key = rule.key(principal, target)
-                if rule.quota.concurrent is not None:
-                    share.hold(rule.name, key, rule.quota.concurrent)
-                rates += _limits(rule.name, "requests", f"{key}/r", rule.requests)
-                budgets += _limits(rule.name, "tokens", f"{key}/t", rule.tokens)
-            share.headers = await self._take(rates, await self._check(budgets))
+            for places in plan.places:
+                share.hold(places)
+            share.headers = await self._take(plan.rates, await self._check(plan.budgets))
         except BaseException:
             share.release()
             raise
-        share.charge(budgets)
+        share.charge(plan.budgets)
         return share
 
     async def close(self) -> None:
         """Let go of connections."""
         await self._counts.close()
 
-    async def _check(self, budgets: list[Limit]) -> list[tuple[str, str]]:
+    async def _check(self, budgets: Sequence[Limit]) -> list[tuple[str, str]]:
         """Refuse when a budget has no token left; returns the headers."""
-        left = await asyncio.gather(*[self._counts.look(b.key, b.window_s) for b in budgets])
+        if not budgets:
+            return []
+        left = await self._counts.look(budgets)
         headers = self._told("tokens", budgets, left)
         over = [(b, w) for b, w in zip(budgets, left, strict=True) if w.remaining(b.amount) < 1]
         if over:
@@ -120,18 +103,18 @@ class Quotas:
         return headers
 
     async def _take(
-        self, rates: list[Limit], headers: list[tuple[str, str]]
+        self, rates: Sequence[Limit], headers: list[tuple[str, str]]
     ) -> list[tuple[str, str]]:
         """Take one of every rate, or give back what was taken; returns the headers."""
-        taken = await asyncio.gather(
-            *[self._counts.take(rate.key, rate.window_s, rate.amount) for rate in rates]
-        )
+        if not rates:
+            return headers
+        taken = await self._counts.take(rates)
         headers = [*self._told("requests", rates, [window for _, window in taken]), *headers]
         refused = [(r, w) for r, (ok, w) in zip(rates, taken, strict=True) if not ok]
         if refused:
             for rate, (ok, _) in zip(rates, taken, strict=True):
                 if ok:
-                    self._counts.add(rate.key, rate.window_s, -1)
+                    self._counts.add(rate, -1)
             raise _used_up(refused, headers)
         return headers
 
@@ -143,29 +126,23 @@ class Quotas:
         return told(kind, zip([limit.amount for limit in limits], windows, strict=True))
 
 
-def _limits(rule: str, kind: str, key: str, pairs: Iterable[tuple[int, int]]) -> list[Limit]:
-    return [
-        Limit(rule=rule, kind=kind, key=key, amount=amount, window_s=window_s)
-        for amount, window_s in pairs
-    ]
-
-
 def _used_up(over: list[tuple[Limit, Window]], headers: list[tuple[str, str]]) -> QuotaExceeded:
     """Tell of the limit that is longest in the way."""
     limit, window = max(over, key=lambda one: one[1].wait_s(one[0].amount))
     return QuotaExceeded(
         f"Rate limit reached: {limit.amount} {limit.kind} per {_window(limit.window_s)} "
-        f"(quota '{limit.rule}'). Retry later.",
-        rule=f"{limit.rule}/{limit.kind}",
+        f"(quota '{limit.quota}'). Retry later.",
+        rule=f"{limit.quota}/{limit.kind}",
         retry_after_s=math.ceil(window.wait_s(limit.amount)),
         headers=headers,
     )
 
 
-def _no_place(rule: str, most: int) -> QuotaExceeded:
+def _no_place(places: Places) -> QuotaExceeded:
     return QuotaExceeded(
-        f"Rate limit reached: {most} requests at a time (quota '{rule}'). Retry later.",
-        rule=f"{rule}/concurrent",
+        f"Rate limit reached: {places.amount} requests at a time (quota '{places.quota}'). "
+        "Retry later.",
+        rule=f"{places.quota}/concurrent",
         retry_after_s=PLACE_RETRY_S,
     )
 

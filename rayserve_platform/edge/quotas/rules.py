@@ -1,79 +1,112 @@
 """Which quotas a request falls under, and the keys that they count it by."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 from rayserve_platform.core.principal import Principal, Target
+from rayserve_platform.edge.quotas.counts import Limit
 from rayserve_platform.settings.limits import Quota, amount_and_window
 
 ANONYMOUS = "anonymous"
+KEPT_PLANS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """A quota, ready to be asked."""
+class Caller:
+    """What quotas look at of a principal."""
 
-    quota: Quota
-    requests: tuple[tuple[int, int], ...]
-    """(amount, window in seconds) of each."""
-    tokens: tuple[tuple[int, int], ...]
+    id: str = ANONYMOUS
+    rule: str = ""
+    groups: tuple[str, ...] = ()
 
-    @property
-    def name(self) -> str:
-        """The quota's name."""
-        return self.quota.name
 
-    def fits(self, principal: Principal | None, target: Target, protocol: str) -> bool:
-        """Say whether a request falls under it."""
-        quota = self.quota
-        return (
-            (not quota.principals or _id(principal) in quota.principals)
-            and (not quota.groups or any(g in quota.groups for g in _groups(principal)))
-            and (not quota.models or target.model in quota.models or target.adapter in quota.models)
-            and (not quota.protocols or protocol in quota.protocols)
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """A number of requests at a time."""
 
-    def key(self, principal: Principal | None, target: Target) -> str:
-        """Return what the request is counted by.
+    key: str
+    amount: int
+    quota: str
 
-        Every part is quoted: no name can be chosen so that it counts as another.
-        """
-        parts = [self.quota.name]
-        if "principal" in self.quota.per:
-            rule = principal.rule if principal is not None else ""
-            parts += ["p", quote(rule, safe=""), quote(_id(principal), safe="")]
-        if "model" in self.quota.per:
-            parts += ["m", quote(target.model, safe="")]
-        return "/".join(parts)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that a request has to ask for."""
+
+    places: tuple[Places, ...]
+    rates: tuple[Limit, ...]
+    budgets: tuple[Limit, ...]
 
 
 class Rules:
     """All quotas of an ingress, in the order of its settings."""
 
     def __init__(self, quotas: Sequence[Quota]) -> None:
-        self._rules = [
-            Rule(
-                quota=quota,
-                requests=tuple(map(amount_and_window, quota.requests)),
-                tokens=tuple(map(amount_and_window, quota.tokens)),
-            )
-            for quota in quotas
-        ]
+        self._quotas = tuple(quotas)
+        self._planned = lru_cache(KEPT_PLANS)(self._plan)
 
-    def of(self, principal: Principal | None, target: Target, protocol: str) -> list[Rule]:
+    def plan(self, principal: Principal | None, target: Target, protocol: str) -> Plan:
+        """Return what a request has to ask for."""
+        if principal is None:
+            return self._planned(Caller(), target, protocol)
+        caller = Caller(id=principal.id, rule=principal.rule, groups=principal.groups)
+        return self._planned(caller, target, protocol)
+
+    def _plan(self, caller: Caller, target: Target, protocol: str) -> Plan:
+        keyed = [(q, _key(q, caller, target)) for q in self._of(caller, target, protocol)]
+        return Plan(
+            places=tuple(
+                Places(key=key, amount=quota.concurrent, quota=quota.name)
+                for quota, key in keyed
+                if quota.concurrent is not None
+            ),
+            rates=tuple(
+                limit
+                for q, key in keyed
+                for limit in _limits(q, "requests", f"{key}/r", q.requests)
+            ),
+            budgets=tuple(
+                limit for q, key in keyed for limit in _limits(q, "tokens", f"{key}/t", q.tokens)
+            ),
+        )
+
+    def _of(self, caller: Caller, target: Target, protocol: str) -> list[Quota]:
         """Return the quotas that count a request: of each `per` the first that fits."""
-        found: dict[frozenset[str], Rule] = {}
-        for rule in self._rules:
-            per = frozenset(rule.quota.per)
-            if per not in found and rule.fits(principal, target, protocol):
-                found[per] = rule
+        found: dict[frozenset[str], Quota] = {}
+        for quota in self._quotas:
+            per = frozenset(quota.per)
+            if per not in found and _fits(quota, caller, target, protocol):
+                found[per] = quota
         return list(found.values())
 
 
-def _id(principal: Principal | None) -> str:
-    return ANONYMOUS if principal is None else principal.id
+def _fits(quota: Quota, caller: Caller, target: Target, protocol: str) -> bool:
+    return (
+        (not quota.principals or caller.id in quota.principals)
+        and (not quota.groups or any(group in quota.groups for group in caller.groups))
+        and (not quota.models or target.model in quota.models or target.adapter in quota.models)
+        and (not quota.protocols or protocol in quota.protocols)
+    )
 
 
-def _groups(principal: Principal | None) -> tuple[str, ...]:
-    return () if principal is None else principal.groups
+def _key(quota: Quota, caller: Caller, target: Target) -> str:
+    """Return what a request is counted by.
+
+    Every part is quoted: no name can be chosen so that it counts as another.
+    """
+    parts = [quota.name]
+    if "principal" in quota.per:
+        parts += ["p", quote(caller.rule, safe=""), quote(caller.id, safe="")]
+    if "model" in quota.per:
+        parts += ["m", quote(target.model, safe="")]
+    return "/".join(parts)
+
+
+def _limits(quota: Quota, kind: str, key: str, rates: Iterable[str]) -> list[Limit]:
+    pairs = map(amount_and_window, rates)
+    return [
+        Limit(key=key, window_s=window_s, amount=amount, quota=quota.name, kind=kind)
+        for amount, window_s in pairs
+    ]

@@ -8,13 +8,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from prometheus_client import Counter, Gauge
 
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.edge.quotas.counts import LocalCounts, Window
+from rayserve_platform.edge.quotas.counts import Limit, LocalCounts, Window
 from rayserve_platform.settings.limits import MOST, Shared
 
 UNREACHED = Gauge(
@@ -65,26 +65,24 @@ class SharedCounts:
         # Waiting for one costs less than a connection of one's own.
         self._connections = asyncio.Semaphore(MOST_CONNECTIONS)
 
-    async def take(self, key: str, window_s: int, limit: int) -> tuple[bool, Window]:
-        """Count one more where that keeps within the limit; raises as `_or_here`."""
-
-        async def there() -> tuple[bool, Window]:
-            taken = await self._storage.acquire_sliding_window_entry(key, limit, window_s, 1)
-            return bool(taken), await self._window(key, window_s)
-
-        return await self._or_here(there, lambda: self._here.take(key, window_s, limit))
-
-    async def look(self, key: str, window_s: int) -> Window:
-        """Return a window without counting; raises as `_or_here`."""
+    async def take(self, limits: Sequence[Limit]) -> list[tuple[bool, Window]]:
+        """Count one more of each, where that keeps within it; raises as `_or_here`."""
         return await self._or_here(
-            lambda: self._window(key, window_s), lambda: self._here.look(key, window_s)
+            lambda: asyncio.gather(*map(self._taken, limits)), lambda: self._here.take(limits)
         )
 
-    def add(self, key: str, window_s: int, amount: int) -> None:
+    async def look(self, limits: Sequence[Limit]) -> list[Window]:
+        """Return the windows without counting; raises as `_or_here`."""
+        return await self._or_here(
+            lambda: asyncio.gather(*map(self._window, limits)), lambda: self._here.look(limits)
+        )
+
+    def add(self, limit: Limit, amount: int) -> None:
         """Count what has been used; it is sent later."""
         # Here too, so that an outage finds a window that is not empty.
-        self._here.add(key, window_s, amount)
-        self._unsent[key, window_s] = self._unsent.get((key, window_s), 0) + amount
+        self._here.add(limit, amount)
+        at = (limit.key, limit.window_s)
+        self._unsent[at] = self._unsent.get(at, 0) + amount
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())
 
@@ -96,8 +94,17 @@ class SharedCounts:
             await asyncio.gather(self._sending, return_exceptions=True)
         await self._storage.bridge.get_connection().aclose()
 
-    async def _window(self, key: str, window_s: int) -> Window:
-        found = await self._storage.get_sliding_window(key, window_s)
+    async def _taken(self, limit: Limit) -> tuple[bool, Window]:
+        async with self._connections:
+            taken = await self._storage.acquire_sliding_window_entry(
+                limit.key, limit.amount, limit.window_s, 1
+            )
+        return bool(taken), await self._window(limit)
+
+    async def _window(self, limit: Limit) -> Window:
+        key, window_s = limit.key, limit.window_s
+        async with self._connections:
+            found = await self._storage.get_sliding_window(key, window_s)
         previous, previous_ttl_s, current, current_ttl_s = found
         # A current window's key lives for one window more; its previous one for as long as it does.
         left_s = previous_ttl_s if previous else current_ttl_s - window_s
@@ -150,7 +157,7 @@ class SharedCounts:
         if self._clock() < self._silent_until:
             raise Unreached
         try:
-            async with asyncio.timeout(self._timeout_s), self._connections:
+            async with asyncio.timeout(self._timeout_s):
                 answer = await ask()
         except self._failures as error:
             self._failed(error)

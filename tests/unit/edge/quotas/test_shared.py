@@ -22,6 +22,7 @@ from rayserve_platform.edge.quotas.quotas import Quotas
 from rayserve_platform.edge.quotas.shared import SharedCounts, open_shared
 from rayserve_platform.settings.limits import Quotas as Settings
 from rayserve_platform.settings.limits import Shared
+from tests.unit.edge.quotas.asking import look, passes, rate, take
 
 DAY_S = 86_400
 
@@ -93,23 +94,23 @@ async def replica(redis):
 
 
 async def used(counts: SharedCounts, key: str = "k") -> float:
-    return (await counts.look(key, DAY_S)).used
+    return (await look(counts, key, DAY_S)).used
 
 
 async def test_of_requests_at_once_in_two_replicas_no_more_than_the_limit_pass(replica):
     one, other = replica(), replica()
     taken = await asyncio.gather(
-        *[counts.take("k", DAY_S, 25) for counts in (one, other) for _ in range(40)]
+        *[take(counts, "k", DAY_S, 25) for counts in (one, other) for _ in range(40)]
     )
     assert [passed for passed, _ in taken].count(True) == 25
-    assert (await one.look("k", DAY_S)).remaining(25) == 0
-    assert (await other.look("k", DAY_S)).remaining(26) == 1
+    assert (await look(one, "k", DAY_S)).remaining(25) == 0
+    assert (await look(other, "k", DAY_S)).remaining(26) == 1
 
 
 async def test_tokens_of_one_replica_count_in_all_and_at_once_in_its_own(replica, eventually):
     one, other = replica(), replica()
-    one.add("k", DAY_S, 700)
-    one.add("k", DAY_S, 300)
+    one.add(rate("k", DAY_S), 700)
+    one.add(rate("k", DAY_S), 300)
     assert await used(one) == 1000
     while await used(other) < 1000:  # noqa: ASYNC110  # what is waited for is on the server
         await asyncio.sleep(0.01)
@@ -118,22 +119,22 @@ async def test_tokens_of_one_replica_count_in_all_and_at_once_in_its_own(replica
 
 async def test_what_was_taken_back_is_free_again(replica):
     one, other = replica(), replica()
-    assert (await one.take("k", DAY_S, 1))[0]
-    one.add("k", DAY_S, -1)
-    while not (await other.take("k", DAY_S, 1))[0]:  # noqa: ASYNC110  # it is on the server
+    assert await passes(one, "k", DAY_S, 1)
+    one.add(rate("k", DAY_S), -1)
+    while not await passes(other, "k", DAY_S, 1):  # noqa: ASYNC110  # it is on the server
         await asyncio.sleep(0.01)
-    assert not (await one.take("k", DAY_S, 1))[0]
+    assert not await passes(one, "k", DAY_S, 1)
 
 
 async def test_a_window_slides(replica):
     """Of a window of a second nothing is left two seconds later, and a part of it before."""
     counts = replica()
     for _ in range(3):
-        assert (await counts.take("k", 1, 3))[0]
-    refused, window = await counts.take("k", 1, 3)
+        assert await passes(counts, "k", 1, 3)
+    refused, window = await take(counts, "k", 1, 3)
     assert not refused
     assert 0 < window.wait_s(3) <= window.reset_s() <= 2
-    while not (await counts.take("k", 1, 3))[0]:  # noqa: ASYNC110  # time itself is waited for
+    while not await passes(counts, "k", 1, 3):  # noqa: ASYNC110  # time itself is waited for
         await asyncio.sleep(0.01)
 
 
@@ -142,12 +143,12 @@ async def test_an_outage_is_told_once_and_each_replica_counts_by_itself(
 ):
     monkeypatch.setattr(module, "RETRY_S", 0.05)
     one, other = replica(), replica()
-    await one.take("k", DAY_S, 3)
+    await take(one, "k", DAY_S, 3)
     redis.stop()
     for counts in (one, other):
-        passed = [(await counts.take("k", DAY_S, 3))[0] for _ in range(5)]
+        passed = [await passes(counts, "k", DAY_S, 3) for _ in range(5)]
         assert passed == [True] * 3 + [False] * 2
-    one.add("t", DAY_S, 5)
+    one.add(rate("t", DAY_S), 5)
     assert await used(one, "t") == 5
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert len(errors) == 2
@@ -158,7 +159,7 @@ async def test_an_outage_is_told_once_and_each_replica_counts_by_itself(
     while REGISTRY.get_sample_value("rayserve_quotas_unshared") == 1:
         await used(one)
         await asyncio.sleep(0.01)
-    assert (await one.take("k", DAY_S, 3))[1].current == 1
+    assert (await take(one, "k", DAY_S, 3))[1].current == 1
     assert "answers again" in caplog.text
 
 
@@ -166,7 +167,7 @@ async def test_an_outage_may_refuse_requests(redis, replica):
     counts = replica(unreachable="refuse")
     redis.stop()
     with pytest.raises(PlatformError) as caught:
-        await counts.take("k", DAY_S, 3)
+        await take(counts, "k", DAY_S, 3)
     assert caught.value.code is Code.UNAVAILABLE
     assert caught.value.retry_after_s
     assert str(redis.port) not in caught.value.message
@@ -178,11 +179,11 @@ async def test_a_server_that_hangs_is_not_waited_for_twice(redis, replica, monke
     redis.send(signal.SIGSTOP)
     try:
         for _ in range(50):
-            await counts.take("k", DAY_S, 100)
-        counts.add("k", DAY_S, 5)
+            await take(counts, "k", DAY_S, 100)
+        counts.add(rate("k", DAY_S), 5)
     finally:
         redis.send(signal.SIGCONT)
-    assert (await counts.look("k", DAY_S)).current == 55
+    assert (await look(counts, "k", DAY_S)).current == 55
     assert counts._is_silent
 
 
@@ -191,11 +192,11 @@ async def test_a_password_comes_from_the_environment(redis, replica, monkeypatch
     redis.start("--requirepass", "open-sesame")
     monkeypatch.setenv("QUOTA_PASSWORD", "open-sesame")
     counts = replica(password_env="QUOTA_PASSWORD", unreachable="refuse")
-    assert (await counts.take("k", DAY_S, 1))[0]
+    assert await passes(counts, "k", DAY_S, 1)
     monkeypatch.setenv("QUOTA_PASSWORD", "wrong-word")
     wrong = replica(password_env="QUOTA_PASSWORD", unreachable="refuse")
     with pytest.raises(PlatformError, match="not available"):
-        await wrong.take("k", DAY_S, 1)
+        await take(wrong, "k", DAY_S, 1)
     assert "wrong-word" not in caplog.text
 
 
@@ -212,7 +213,7 @@ async def test_quotas_hold_across_replicas(redis, replica):
     alice, llama = Principal(id="alice"), Target(model="llama")
     (await replicas[0].take(alice, llama, "openai")).spend(100)
     # Its tokens are on their way; its request has been counted.
-    while (await replica().look("all/p//alice/t", DAY_S)).used < 100:  # noqa: ASYNC110
+    while await used(replica(), "all/p//alice/t") < 100:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     with pytest.raises(QuotaExceeded) as caught:
         await replicas[1].take(alice, llama, "openai")
@@ -222,7 +223,7 @@ async def test_quotas_hold_across_replicas(redis, replica):
 async def test_closing_sends_what_is_unsent_and_leaves_no_task(redis, replica):
     counts = open_shared(Shared(url=redis.url, timeout_s=5))
     for number in range(200):
-        counts.add(f"k{number}", DAY_S, 3)
+        counts.add(rate(f"k{number}", DAY_S), 3)
     await counts.close()
     assert len(asyncio.all_tasks()) == 1
     other = replica()
