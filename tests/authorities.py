@@ -238,6 +238,8 @@ class KubeApi(Authority):
         if found is None:
             return web.json_response({"kind": "Status", "code": 404}, status=404)
         namespace, name = found.groups()
+        if request.method in ("POST", "PUT"):
+            return await self._write(namespace, name, await request.json())
         if name:
             secret = self.secrets.get((namespace, name))
             status = 200 if secret else 404
@@ -252,6 +254,20 @@ class KubeApi(Authority):
             "items": items,
         }
         return web.json_response(listed)
+
+    async def _write(self, namespace: str, name: str | None, sent: Any) -> web.Response:
+        """Create (POST) or change (PUT) a Secret, unless it is there or was changed meanwhile."""
+        name = name or sent["metadata"]["name"]
+        known = self.secrets.get((namespace, name))
+        read = sent["metadata"].get("resourceVersion")
+        if (known["metadata"]["resourceVersion"] if known else None) != read:
+            reason = "Conflict" if read else "AlreadyExists"
+            body = {"kind": "Status", "status": "Failure", "reason": reason, "code": 409}
+            return web.json_response({**body, "message": f"secrets: {reason}"}, status=409)
+        data = {key: base64.b64decode(value) for key, value in sent["data"].items()}
+        await self.put(name, data, namespace=namespace)
+        status = 200 if known else 201
+        return web.json_response(self.secrets[(namespace, name)], status=status)
 
     def _review(self, kind: str, body: Any, status: Callable[[Any], Any]) -> web.Response:
         assert body["kind"] == kind
@@ -303,11 +319,12 @@ class KubeApi(Authority):
 
     def _selected(self, secret: Any, namespace: str | None, request: web.Request) -> bool:
         labels = secret["metadata"].get("labels", {})
-        wanted = [
-            term.split("=") for term in request.query["labelSelector"].split(",") if "=" in term
-        ]
+        terms = request.query.get("labelSelector", "").split(",")
+        wanted = [term.split("=") for term in terms if "=" in term]
+        name = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
         is_here = namespace in (None, secret["metadata"].get("namespace"))
-        return is_here and all(labels.get(key) == value for key, value in wanted)
+        is_named = name in ("", secret["metadata"]["name"])
+        return is_here and is_named and all(labels.get(key) == value for key, value in wanted)
 
 
 class Service(Authority):

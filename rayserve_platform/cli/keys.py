@@ -6,15 +6,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import click
 
-Result = TypeVar("Result")
-Command = TypeVar("Command", bound=Callable[..., Any])
+from rayserve_platform.cli.moments import Moment, Span
 
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+Result = TypeVar("Result")
+
 FILE_VARIABLE = "RAYSERVE_KEYS_FILE"
 
 
@@ -30,67 +31,83 @@ class Place(Protocol):
         ...
 
 
-class Span(click.ParamType[timedelta]):
-    """A length of time: a number and a unit, `90d`, or `0`."""
-
-    name = "span"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
-        """Read it."""
-        if isinstance(value, timedelta):
-            return value
-        found = re.fullmatch(r"(\d{1,6})([smhdw])", value)
-        if value != "0" and found is None:
-            self.fail(f"'{value}' is no length of time; write 30m, 12h, 90d or 0", param, ctx)
-        return timedelta(**{UNITS[found[2]]: int(found[1])}) if found else timedelta(0)
-
-
-class Moment(click.ParamType[datetime]):
-    """A moment: a date, a date and time (UTC unless it says otherwise), or a span from now."""
-
-    name = "moment"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
-        """Read it."""
-        if isinstance(value, datetime):
-            return value
-        if re.fullmatch(r"\d{1,6}[smhdw]", value):
-            return datetime.now(UTC).replace(microsecond=0) + Span().convert(value, param, ctx)
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"'{value}' is no moment; write 2027-01-31, 2027-01-31T12:00Z or 90d", param)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+PLACE_OPTIONS = (
+    click.option(
+        "--file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar=FILE_VARIABLE,
+        show_envvar=True,
+        help="File that the keys' digests are kept in; made by the first `create`.",
+    ),
+    click.option(
+        "--pepper-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="File of the pepper, unless RAYSERVE_KEYS_PEPPER holds it; by default FILE.pepper,"
+        " made by the first `create`.",
+    ),
+    click.option(
+        "--secret",
+        metavar="[NAMESPACE/]NAME",
+        help="Kubernetes Secret that they are kept in, in place of a file; the pepper's is"
+        " NAME-pepper.",
+    ),
+    click.option(
+        "--kubeconfig",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="How the cluster is reached; default: as kubectl does, or as the pod this runs in.",
+    ),
+    click.option("--context", help="Of the kubeconfig; default: its current one."),
+)
 
 
-def _placed(command: Command) -> Command:
-    """Add the options that say where the keys are; the command gets a `Place`."""
-    options = (
-        click.option(
-            "--file",
-            type=click.Path(path_type=Path, dir_okay=False),
-            envvar=FILE_VARIABLE,
-            show_envvar=True,
-            help="File that the keys' digests are kept in; made by the first `create`.",
-        ),
-        click.option(
-            "--pepper-file",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="File of the pepper, unless RAYSERVE_KEYS_PEPPER holds it; by default FILE.pepper,"
-            " made by the first `create`.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _placed(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the `Place` that its options name, as its first argument."""
+
+    @wraps(command)
+    def placed(
+        file: Path | None,
+        pepper_file: Path | None,
+        secret: str | None,
+        kubeconfig: Path | None,
+        context: str | None,
+        **given: Any,
+    ) -> None:
+        with _explained():
+            if secret is None:
+                command(_file(file, pepper_file), **given)
+            else:
+                _refuse_two_places(pepper_file)
+                command(_secret(secret, kubeconfig, context), **given)
+
+    wrapped: Callable[..., None] = placed
+    for option in reversed(PLACE_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
 
 
-def _place(file: Path | None, pepper_file: Path | None) -> Place:
+def _file(path: Path | None, pepper: Path | None) -> Place:
     from rayserve_platform.edge.keys.file import KeysInFile
 
-    if file is None:
-        raise click.UsageError(f"say where the keys are: --file, or {FILE_VARIABLE}")
-    return KeysInFile(file, pepper_file)
+    if path is None:
+        raise click.UsageError(f"say where the keys are: --file, --secret, or {FILE_VARIABLE}")
+    return KeysInFile(path, pepper)
+
+
+def _secret(name: str, kubeconfig: Path | None, context: str | None) -> Place:
+    from rayserve_platform.edge.keys.cluster import find_cluster
+    from rayserve_platform.edge.keys.secret import KeysInSecret
+
+    if not re.fullmatch(r"([a-z0-9-]{1,63}/)?[a-z0-9][a-z0-9.-]{0,240}", name):
+        raise click.UsageError(f"--secret: '{name}' is no [NAMESPACE/]NAME of a Secret")
+    cluster = find_cluster(kubeconfig, context)
+    namespace, _, own = name.rpartition("/")
+    return KeysInSecret(cluster, namespace or cluster.namespace, own)
+
+
+def _refuse_two_places(pepper_file: Path | None) -> None:
+    source = click.get_current_context().get_parameter_source("file")
+    if source is click.core.ParameterSource.COMMANDLINE or pepper_file is not None:
+        raise click.UsageError("--secret goes with neither --file nor --pepper-file")
 
 
 @contextmanager
@@ -135,8 +152,8 @@ def keys() -> None:
 @click.option("--note", default="", help="For people.")
 @click.option("--json", "as_json", is_flag=True, help="Print the key and its attributes as JSON.")
 def create(
-    file: Path | None,
-    pepper_file: Path | None,
+    place: Place,
+    *,
     as_json: bool,
     models: tuple[str, ...],
     protocols: tuple[str, ...],
@@ -157,18 +174,16 @@ def create(
         after, key, token = change.create(kept, pepper(), now=now, **attributes)
         return after, (key, token)
 
-    with _explained():
-        key, token = _place(file, pepper_file).update(verb)
+    key, token = place.update(verb)
     _show_new(key, token, as_json=as_json)
 
 
 @keys.command("list")
 @_placed
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def list_(file: Path | None, pepper_file: Path | None, as_json: bool) -> None:
+def list_(place: Place, *, as_json: bool) -> None:
     """List the keys: ids, owners, scopes, states. Never a digest."""
-    with _explained():
-        kept = _place(file, pepper_file).read()
+    kept = place.read()
     now = datetime.now(UTC)
     if as_json:
         click.echo(json.dumps([_described(key, now) for key in kept.keys], indent=2))
@@ -182,7 +197,7 @@ def list_(file: Path | None, pepper_file: Path | None, as_json: bool) -> None:
 @_placed
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @click.option("--delete", is_flag=True, help="Leave no trace in the file, so that its size stays.")
-def revoke(file: Path | None, pepper_file: Path | None, ids: tuple[str, ...], delete: bool) -> None:
+def revoke(place: Place, *, ids: tuple[str, ...], delete: bool) -> None:
     """End keys at once, by their ids (rsp_<ID>_…)."""
     from rayserve_platform.edge.keys import change
 
@@ -191,8 +206,7 @@ def revoke(file: Path | None, pepper_file: Path | None, ids: tuple[str, ...], de
             kept = (change.remove if delete else change.revoke)(kept, _id(key_id))
         return kept, None
 
-    with _explained():
-        _place(file, pepper_file).update(verb)
+    place.update(verb)
     click.echo(f"{'deleted' if delete else 'revoked'}: {', '.join(map(_id, ids))}", err=True)
 
 
@@ -207,9 +221,7 @@ def revoke(file: Path | None, pepper_file: Path | None, ids: tuple[str, ...], de
     help="How long the old key goes on, so that its users can change; 0: not at all.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the key and its attributes as JSON.")
-def rotate(
-    file: Path | None, pepper_file: Path | None, id_: str, overlap: timedelta, as_json: bool
-) -> None:
+def rotate(place: Place, *, id_: str, overlap: timedelta, as_json: bool) -> None:
     """Make a new key with the rights of an old one, which ends after a while."""
     from rayserve_platform.edge.keys import change
 
@@ -219,8 +231,7 @@ def rotate(
         after, key, token = change.rotate(kept, pepper(), _id(id_), now=now, overlap=overlap)
         return after, (key, token, change.find(after, _id(id_)))
 
-    with _explained():
-        key, token, old = _place(file, pepper_file).update(verb)
+    key, token, old = place.update(verb)
     ends = "has ended" if old.disabled else f"ends {_time(old.expires)}"
     click.echo(f"{old.id} {ends}", err=True)
     _show_new(key, token, as_json=as_json)

@@ -16,6 +16,16 @@ ProtocolName = Literal["openai", "caikit", "tgis", "kserve"]
 State = Literal["active", "not yet", "expired", "disabled"]
 
 
+KEYS_ENTRY = "keys.json"
+PEPPER_ENTRY = "pepper"
+"""The entries of the two Secrets; mounted, they are the files that a server is told of."""
+
+
+def pepper_secret(name: str) -> str:
+    """Return the name of the Secret with the pepper of the keys in another one."""
+    return f"{name}-pepper"
+
+
 class ApiKey(Settings):
     """One API key, without its secret."""
 

@@ -11,6 +11,7 @@ from rayserve_platform.edge.auth.guard import Guard
 from rayserve_platform.edge.auth.keystore import KeyStore
 from rayserve_platform.edge.keys.followed import FollowedFile
 from rayserve_platform.edge.keys.store import ReloadingKeys
+from rayserve_platform.edge.keys.watched import FollowedSecret
 from rayserve_platform.settings.auth.app import Auth
 from rayserve_platform.settings.auth.policy import Policy
 from rayserve_platform.settings.auth.rules import ApiKey, Authentication
@@ -66,6 +67,8 @@ def keys_of(settings: Auth) -> KeyStore | None:
     if settings.keys is None:
         return None
     pepper = settings.keys.pepper_file
-    return ReloadingKeys(
-        FollowedFile(Path(settings.keys.file), None if pepper is None else Path(pepper))
-    )
+    if settings.keys.file is not None:
+        path = Path(settings.keys.file)
+        return ReloadingKeys(FollowedFile(path, None if pepper is None else Path(pepper)))
+    assert settings.keys.secret is not None
+    return ReloadingKeys(FollowedSecret(settings.kubernetes, settings.keys.secret))

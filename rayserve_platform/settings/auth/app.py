@@ -23,10 +23,24 @@ class Kubernetes(Settings):
 class Keys(Settings):
     """The platform's own API keys, as `rayserve keys` makes them."""
 
-    file: str
-    """With the keys' digests; a Secret that is mounted will do. Followed while serving."""
+    file: str | None = None
+    """With the keys' digests; a Secret that is mounted will do, though the kubelet takes up to a
+    minute to tell of changes. Followed while serving."""
+    secret: str | None = Field(
+        default=None, pattern=r"^([a-z0-9-]{1,63}/)?[a-z0-9][a-z0-9.-]{0,240}$"
+    )
+    """In place of a file: a Secret, `[namespace/]name`, watched through the Kubernetes API. Its
+    pepper is in the Secret `<name>-pepper`, unless the environment has it."""
     pepper_file: str | None = None
     """With the pepper, unless the environment has it; `<file>.pepper` if nothing is said."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Keys":
+        if (self.file is None) == (self.secret is None):
+            raise ValueError("give one of file, secret")
+        if self.secret is not None and self.pepper_file is not None:
+            raise ValueError("pepper_file: belongs to 'file'")
+        return self
 
 
 class Auth(Settings):
