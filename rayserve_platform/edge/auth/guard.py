@@ -5,10 +5,15 @@ response, callbacks. Everything that can't be decided is refused.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, TypeVar
 
+from prometheus_client import Counter
+
+from rayserve_platform.core.errors import Code
 from rayserve_platform.core.principal import Principal, Target
 from rayserve_platform.edge.auth.attributes import Request
 from rayserve_platform.edge.auth.authentication import identity
@@ -27,7 +32,16 @@ from rayserve_platform.edge.auth.tell import Callbacks
 from rayserve_platform.settings.auth.app import Auth
 from rayserve_platform.settings.auth.policy import Policy
 
+log = logging.getLogger("rayserve.auth")
+
 T = TypeVar("T")
+
+DECISIONS = Counter(
+    "rayserve_auth_decisions",
+    "Decisions on tokens and models: `allowed`, or the code of the refusal, by the rule that knew "
+    "the caller or refused.",
+    ("rule", "result"),
+)
 
 SCOPE = "key scope"
 
@@ -120,7 +134,7 @@ class Guard:
             _check_protocol(found.key, document.request.protocol)
             return Known(document, principal, found.key)
         except Denial as denial:
-            raise self.responses.dressed(denial, document) from None
+            raise self._told(denial, document) from None
 
     def _applies(self, document: Document) -> bool:
         try:
@@ -144,12 +158,22 @@ class Guard:
             else:
                 await self._permission.check(document)
         except Denial as denial:
-            raise self.responses.dressed(denial, document) from None
+            raise self._told(denial, document) from None
+        _count(known.principal.rule, "allowed")
         headers = self.responses.headers(document)
         metadata = self.responses.metadata(document)
         if not headers and not metadata:
             return known.principal
         return replace(known.principal, headers=headers, metadata=metadata)
+
+    def _told(self, denial: Denial, document: Document) -> Denial:
+        """Count a refusal, write down why, and return it as the policy wants it to look."""
+        _count(denial.rule, denial.code.value)
+        level = logging.WARNING if denial.code is Code.UNAVAILABLE else logging.INFO
+        who = "" if document.identity is None else name_of(document.identity)
+        line = "request %s of '%s' is refused by %s: %s"
+        log.log(level, line, document.request.id, who, denial.rule, denial.reason)
+        return self.responses.dressed(denial, document)
 
     def tell(self, document: Document) -> None:
         """Run the callbacks, after a decision."""
@@ -167,6 +191,15 @@ class Guard:
                 return await deciding
         except TimeoutError:
             raise unavailable(phase, f"no decision within {self._budget_s:g} s") from None
+
+
+@cache
+def _decisions(rule: str, result: str) -> Counter:
+    return DECISIONS.labels(rule, result)
+
+
+def _count(rule: str, result: str) -> None:
+    _decisions(rule, result).inc()
 
 
 def _principal(document: Document, key: Key | None) -> Principal:

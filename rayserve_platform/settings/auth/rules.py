@@ -48,7 +48,7 @@ class Rule(Vocabulary):
     """The rule applies where all of these hold. One that can't be evaluated denies."""
     cache: Cache | None = None
     metrics: bool = False
-    """Taken for Authorino's sake: every rule is counted anyway."""
+    """Taken for Authorino's sake: decisions are counted by rule anyway."""
 
 
 class ApiKey(Vocabulary):

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.principal import Target
@@ -388,3 +389,28 @@ async def test_a_flood_of_junk_pushes_no_good_token_out(
     asked = len(kube.reviews)
     await ask("good")
     assert len(kube.reviews) == asked
+
+
+async def test_decisions_are_counted_and_their_reasons_written_down_without_tokens(
+    guarded: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="rayserve.auth")
+    never = {"patternMatching": {"patterns": [{"predicate": "model.name == 'llama'"}]}}
+    rules = {**OWN, "authorization": {"only": never}}
+    ask = await guarded(rules, keys=Keys(Key(id="k", principal="counted")))
+
+    def count(rule: str, result: str) -> float:
+        labels = {"rule": rule, "result": result}
+        return REGISTRY.get_sample_value("rayserve_auth_decisions_total", labels) or 0
+
+    before = [count("own", "allowed"), count("authorization.only", "permission_denied")]
+    await ask("rsp_good")
+    await refused(ask("rsp_good", target=Target(model="m")))
+    await refused(ask("rsp_bad"))
+    after = [count("own", "allowed"), count("authorization.only", "permission_denied")]
+    assert [found - was for found, was in zip(after, before, strict=True)] == [1, 1]
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "request r-1 of 'counted' is refused by authorization.only: the patterns don't hold",
+        "request r-1 of '' is refused by authentication: own: no such API key",
+    ]
