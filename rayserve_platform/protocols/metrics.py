@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY, generate_latest
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import PlatformError
 from rayserve_platform.core.runtime import NativeHttp
+from rayserve_platform.edge.exchange import Exchange, Headers, status_of
 from rayserve_platform.edge.fetch import fetch
-from rayserve_platform.edge.http import Exchange, Headers, status_of
 from rayserve_platform.edge.observe import merge
 
 PATH = "/metrics"

@@ -14,7 +14,7 @@ from typing import Any
 from rayserve_platform.core.errors import PlatformError, internal_error
 from rayserve_platform.core.messages import Chunk
 from rayserve_platform.core.stream import Coalescer
-from rayserve_platform.edge.http import Exchange
+from rayserve_platform.edge.exchange import Exchange
 from rayserve_platform.protocols.caikit.render import dumps, piece
 
 log = logging.getLogger("rayserve.edge")

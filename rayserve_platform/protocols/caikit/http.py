@@ -13,7 +13,7 @@ from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.principal import Target
 from rayserve_platform.core.usage import admit
-from rayserve_platform.edge.http import Exchange, status_of
+from rayserve_platform.edge.exchange import Exchange, status_of
 from rayserve_platform.protocols.caikit import documents, events, form, info, render
 from rayserve_platform.protocols.caikit.answer import Asked, Unreached, answer, find, stream
 from rayserve_platform.protocols.caikit.generation import ValueFault

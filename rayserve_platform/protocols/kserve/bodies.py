@@ -4,7 +4,7 @@ import asyncio
 import zlib
 
 from rayserve_platform.core.errors import PlatformError
-from rayserve_platform.edge.http import Exchange, TooLarge
+from rayserve_platform.edge.exchange import Exchange, TooLarge
 from rayserve_platform.protocols.kserve.tensors import Buffer, invalid, shown
 
 TYPES = frozenset(

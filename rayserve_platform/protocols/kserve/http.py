@@ -13,7 +13,7 @@ from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.stream import join
 from rayserve_platform.core.tensors import Infer
-from rayserve_platform.edge.http import Exchange, Headers, status_of
+from rayserve_platform.edge.exchange import Exchange, Headers, status_of
 from rayserve_platform.protocols.kserve import bodies, generation, metadata, schema, tfs
 from rayserve_platform.protocols.kserve.answer import (
     Found,

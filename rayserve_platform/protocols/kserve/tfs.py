@@ -24,7 +24,7 @@ from rayserve_platform.core.tensors import (
     TensorSpec,
     VersionState,
 )
-from rayserve_platform.edge.http import Exchange
+from rayserve_platform.edge.exchange import Exchange
 from rayserve_platform.protocols.kserve import bodies, images, metadata, schema
 from rayserve_platform.protocols.kserve.answer import Found, find, size_of, sized
 from rayserve_platform.protocols.kserve.paths import Target

@@ -12,7 +12,7 @@ from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.messages import Chunk, Generate, Task
 from rayserve_platform.core.stream import Coalescer
-from rayserve_platform.edge.http import Exchange
+from rayserve_platform.edge.exchange import Exchange
 from rayserve_platform.protocols.openai import scoring
 from rayserve_platform.protocols.openai.render import (
     EventWriter,

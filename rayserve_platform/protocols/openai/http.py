@@ -15,8 +15,8 @@ from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.runtime import NativeHttp
+from rayserve_platform.edge.exchange import Exchange, status_of
 from rayserve_platform.edge.fetch import fetch
-from rayserve_platform.edge.http import Exchange, status_of
 from rayserve_platform.protocols.openai import answer, documents, native
 from rayserve_platform.protocols.openai.render import error_object, model_objects
 from rayserve_platform.protocols.openai.routes import Route, match

@@ -12,7 +12,7 @@ import orjson
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.runtime import Message, NativeHttp, Receive, Send
 from rayserve_platform.core.usage import USAGE_KEY
-from rayserve_platform.edge.http import ClientGone, Exchange
+from rayserve_platform.edge.exchange import ClientGone, Exchange
 from rayserve_platform.protocols.openai.render import DONE, error_object
 
 log = logging.getLogger("rayserve.edge")

@@ -24,7 +24,7 @@ from rayserve_platform.core.messages import (
     Token,
     Tokens,
 )
-from rayserve_platform.edge.http import status_of
+from rayserve_platform.edge.exchange import status_of
 
 DONE = b"data: [DONE]\n\n"
 

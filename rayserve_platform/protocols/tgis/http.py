@@ -4,7 +4,7 @@ import orjson
 
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.edge.http import Exchange, Headers, status_of
+from rayserve_platform.edge.exchange import Exchange, Headers, status_of
 
 
 class TgisHttp:

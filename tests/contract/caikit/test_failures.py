@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.edge.http import STATUS as HTTP_STATUS
+from rayserve_platform.edge.exchange import STATUS as HTTP_STATUS
 from rayserve_platform.edge.rpc import STATUS as GRPC_STATUS
 from tests.conftest import fake_runtime
 from tests.contract.caikit.conftest import MODEL, caikit, call

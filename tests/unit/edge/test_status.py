@@ -3,7 +3,7 @@ import pytest
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import StopReason
-from rayserve_platform.edge.http import STATUS, TooLarge, status_of
+from rayserve_platform.edge.exchange import STATUS, TooLarge, status_of
 from rayserve_platform.protocols.openai.http import OpenAIHttp
 from rayserve_platform.protocols.openai.render import ERROR_TYPES, FINISH
 
