@@ -32,13 +32,12 @@ class SignedToken:
     def __init__(self, rule: Jwt, authorities: Authorities) -> None:
         self._rule = rule
         self.keys = Jwks(rule, authorities)
-        self._algorithms = frozenset(rule.algorithms)
 
     async def identify(self, token: str, credentials: Credentials, document: Document) -> Known:
         """Return the token's claims."""
         header = _header(token)
         algorithm, kid = header.get("alg"), header.get("kid")
-        if algorithm not in self._algorithms:
+        if algorithm not in self._rule.algorithms:
             raise Rejected(f"the token's algorithm is {str(algorithm)[:20]!r}")
         if kid is not None and not isinstance(kid, str):
             raise Rejected("the token's 'kid' is no text")
