@@ -86,6 +86,8 @@ class OpenAIHttp:
             raise invalid("'model' must be a string.", "model")
         served = await self._catalog.resolve(name)
         exchange.record.model = served.adapter or served.card.id
+        if _is_form(exchange):
+            await self._check_adapters(served)
         if route.key in served.card.native:
             body = _own_name(served, name, content, body)
             await native.forward(
@@ -97,6 +99,15 @@ class OpenAIHttp:
             raise invalid(
                 f"The model '{name or served.card.id}' does not support {route.what}.", "model"
             )
+
+    async def _check_adapters(self, served: Served) -> None:
+        """Refuse a form whose caller may not use all adapters: it is read by the runtime alone."""
+        for adapter in served.card.adapters:
+            if await self._catalog.adapted(served, adapter.name) is None:
+                raise invalid(
+                    "A form may name any adapter of this model, and you may not call all of them.",
+                    "model",
+                )
 
     async def _health(self, exchange: Exchange) -> None:
         """Answer 200 while what stands behind this ingress can serve."""
@@ -144,10 +155,14 @@ def _queried_model(exchange: Exchange) -> str | None:
     return query["model"][0] if "model" in query else None
 
 
+def _is_form(exchange: Exchange) -> bool:
+    kind = exchange.headers.get(b"content-type", b"").lower()
+    return kind.startswith(b"multipart/")
+
+
 def _decode(exchange: Exchange, body: bytes) -> dict[str, Any]:
     """Decode a JSON body. GET requests and uploads (multipart forms) have none."""
-    kind = exchange.headers.get(b"content-type", b"").lower()
-    if exchange.scope["method"] != "POST" or kind.startswith(b"multipart/"):
+    if exchange.scope["method"] != "POST" or _is_form(exchange):
         return {}
     if not body and exchange.path.endswith("/cancel"):
         return {}

@@ -5,12 +5,14 @@ import contextlib
 import http.client
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import orjson
 import pytest
 
+from rayserve_platform.core.messages import Adapter
 from rayserve_platform.pb import generation_pb2 as fmaas
 from rayserve_platform.pb import kserve_inference_pb2 as oip
 from rayserve_platform.pb.caikit_info_pb2 import ModelInfoRequest
@@ -241,19 +243,20 @@ async def test_what_only_resembles_a_probe_needs_a_token(serve: Any, path: str) 
 class Native:
     """A runtime with an OpenAI server of its own, which tells what reached it."""
 
-    def __init__(self) -> None:
+    def __init__(self, route: str = "POST /v1/completions", adapters: tuple[str, ...] = ()) -> None:
         self._fake = runtime("alpha")
+        self._changes = {
+            "native": frozenset({route}),
+            "adapters": tuple(Adapter(name=name, root=name) for name in adapters),
+        }
         self.names = ("alpha",)
         self._settings = self._fake._settings
         self.heads: list[dict[str, str]] = []
         self.queries: list[bytes] = []
 
     async def describe(self) -> Any:
-        from dataclasses import replace
-
         cards = await self._fake.describe()
-        native = frozenset({"POST /v1/completions"})
-        return tuple(replace(card, native=native) for card in cards)
+        return tuple(replace(card, **self._changes) for card in cards)
 
     async def check_health(self) -> None:
         pass
@@ -304,6 +307,26 @@ async def test_an_engine_sees_no_credentials_and_what_the_policy_adds(
         assert name not in head
     assert "x-forwarded-client-cert" not in head
     assert engine.queries == [b"x=1"]
+
+
+async def test_a_form_is_for_whoever_may_use_every_adapter_that_it_may_name(
+    serve: Any, issuer: Issuer
+) -> None:
+    engine = Native("POST /v1/audio/transcriptions", adapters=("sql", "law"))
+    server = await serve("openai", engine)
+    for models, status in (
+        (["alpha"], 400),
+        (["alpha", "sql"], 400),
+        (["alpha", "sql", "law"], 200),
+    ):
+        answer = await server.http.post(
+            "/v1/audio/transcriptions",
+            files={"file": b"RIFF"},
+            data={"model": "law"},
+            headers=bearer(issuer.token(models=models)),
+        )
+        assert answer.status_code == status
+    assert len(engine.heads) == 1
 
 
 async def test_internal_headers_end_at_the_edge_without_token_checks_as_well(
