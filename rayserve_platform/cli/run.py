@@ -278,6 +278,9 @@ def _announce(found: Any, content: dict[str, Any]) -> None:
     click.echo()
     for app in found.routed.values():
         args = found.args.get(app["name"])
+        if args is not None and args.ingress.auth is not None:
+            click.echo(f"ready, for whoever has a token: {_base(content, app)}")
+            continue
         protocols = args.ingress.protocols if args is not None else ()
         for line in announce.lines(_base(content, app), protocols):
             click.echo(line)
