@@ -13,7 +13,7 @@ from rayserve_platform.edge.auth.expression import EvaluationFault, PolicyFault
 from rayserve_platform.edge.auth.rule import Compiled, by_priority
 from rayserve_platform.edge.auth.selector import written
 from rayserve_platform.settings.auth.policy import Policy
-from rayserve_platform.settings.auth.rules import DenyWith, Success
+from rayserve_platform.settings.auth.response import DenyWith, Success
 
 log = logging.getLogger("rayserve.auth")
 

@@ -5,12 +5,11 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from rayserve_platform.settings.auth.response import Callback, Response
 from rayserve_platform.settings.auth.rules import (
     Authentication,
     Authorization,
-    Callback,
     Metadata,
-    Response,
     Rule,
 )
 from rayserve_platform.settings.auth.values import Comparison, Pattern, Vocabulary

@@ -13,7 +13,8 @@ from rayserve_platform.edge.auth.guard import Guard
 from rayserve_platform.edge.auth.keystore import KeyStore
 from rayserve_platform.settings.auth.app import Auth, Kubernetes
 from rayserve_platform.settings.auth.policy import Policy
-from tests.authorities import Issuer, KubeApi, Service, running
+from tests.authorities import Issuer, Service, running
+from tests.kube import KubeApi
 
 LLAMA = Target(model="llama")
 

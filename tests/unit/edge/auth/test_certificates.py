@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from rayserve_platform.core.errors import Code
 from rayserve_platform.edge.auth.denial import Denial
-from tests.authorities import KubeApi
+from tests.kube import KubeApi
 
 LABELS = {"app": "clients"}
 DAY = timedelta(days=1)

@@ -1,8 +1,6 @@
 """Tokens that the Kubernetes API reviews, and access by its RBAC."""
 
-import asyncio
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +8,8 @@ import pytest
 
 from rayserve_platform.core.errors import Code
 from rayserve_platform.core.principal import Target
-from rayserve_platform.edge.auth import authority
 from rayserve_platform.edge.auth.denial import Denial
-from tests.authorities import KubeApi
+from tests.kube import KubeApi
 
 ANSWERS = json.loads(
     (Path(__file__).parents[3] / "data/kubernetes/api_answers.json").read_text(encoding="utf-8")
@@ -205,90 +202,6 @@ async def test_an_access_review_that_is_nonsense_lets_nobody_in(
     asked["kubernetes-rbac"]["kubernetesSubjectAccessReview"]["user"] = {"value": "bot"}
     ask = await guarded({"authorization": asked}, kube=kube)
     assert (await refused(ask())).code is Code.UNAVAILABLE
-
-
-async def test_a_server_that_hangs_is_an_outage_within_the_budget(
-    kube: KubeApi, guarded: Any
-) -> None:
-    kube.fault = "hang"
-    ask = await guarded(policy(), kube=kube, budget_s=0.2)
-    assert (await refused(ask("good"))).code is Code.UNAVAILABLE
-
-
-async def test_a_server_that_is_down_is_left_alone_and_used_again_when_it_is_back(
-    kube: KubeApi, guarded: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kube.account("good", "tenant-a:bot")
-    kube.grant(BOT, name="llama")
-    ask = await guarded(policy(), kube=kube)
-    kube.fault = 500
-    for index in range(20):
-        assert (await refused(ask(f"junk-{index}"))).code is Code.UNAVAILABLE
-    assert len(kube.requests) == authority.FAILURES
-    kube.fault = None
-    assert (await refused(ask("good"))).code is Code.UNAVAILABLE, "it is left alone for a moment"
-    now = time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: now() + authority.PAUSE_S)
-    assert (await ask("good")).id == BOT
-
-
-async def test_verdicts_are_kept_good_and_bad(kube: KubeApi, guarded: Any) -> None:
-    kube.account("good", "tenant-a:bot")
-    kube.grant(BOT, name="llama")
-    ask = await guarded(policy(), kube=kube)
-    for _ in range(3):
-        await ask("good")
-        assert (await refused(ask("bad"))).code is Code.UNAUTHENTICATED
-        assert (await refused(ask("good", target=Target(model="m")))).code is Code.PERMISSION_DENIED
-    assert len(kube.reviews) == 4  # two tokens, and one's access to two models
-
-
-async def test_a_verdict_is_kept_no_longer_than_the_policy_says(
-    kube: KubeApi, guarded: Any
-) -> None:
-    kube.account("good", "tenant-a:bot")
-    rule = policy()["authentication"]["kubernetes-user"]
-    rule["cache"] = {"key": {"value": "any"}, "ttl": 0}
-    ask = await guarded({"authentication": {"kubernetes-user": rule}}, kube=kube)
-    await ask("good")
-    del kube.users["good"]
-    assert (await refused(ask("good"))).code is Code.UNAUTHENTICATED
-
-
-async def test_a_cache_key_that_forgets_the_token_lets_no_other_token_in(
-    kube: KubeApi, guarded: Any
-) -> None:
-    kube.account("good", "tenant-a:bot")
-    kube.account("fine", "tenant-b:bot")
-    rule = policy()["authentication"]["kubernetes-user"]
-    rule["cache"] = {"key": {"selector": "request.path"}, "ttl": 60}
-    ask = await guarded({"authentication": {"kubernetes-user": rule}}, kube=kube)
-    assert (await ask("good")).id == BOT
-    assert (await ask("fine")).id == "system:serviceaccount:tenant-b:bot"
-    assert (await refused(ask("bad"))).code is Code.UNAUTHENTICATED
-
-
-async def test_many_with_one_token_ask_once(kube: KubeApi, guarded: Any) -> None:
-    kube.account("good", "tenant-a:bot")
-    kube.grant(BOT, name="llama")
-    kube.delay_s = 0.05
-    ask = await guarded(policy(), kube=kube)
-    await asyncio.gather(*(ask("good") for _ in range(100)))
-    assert len(kube.reviews) == 2
-
-
-async def test_one_who_leaves_takes_nothing_from_those_who_wait(
-    kube: KubeApi, guarded: Any
-) -> None:
-    kube.account("good", "tenant-a:bot")
-    kube.grant(BOT, name="llama")
-    kube.delay_s = 0.1
-    ask = await guarded(policy(), kube=kube)
-    leaving = asyncio.create_task(ask("good"))
-    staying = asyncio.create_task(ask("good"))
-    await asyncio.sleep(0.03)
-    leaving.cancel()
-    assert (await staying).id == BOT
 
 
 async def test_without_audiences_the_policys_hosts_are_taken_and_never_the_requests(

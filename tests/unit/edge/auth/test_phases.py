@@ -11,7 +11,8 @@ from rayserve_platform.core.principal import Target
 from rayserve_platform.edge.auth.denial import Denial
 from rayserve_platform.edge.auth.expression import PolicyFault
 from rayserve_platform.edge.auth.keystore import Key
-from tests.authorities import Issuer, KubeApi, Service
+from tests.authorities import Issuer
+from tests.kube import KubeApi
 
 
 async def refused(asking: Any) -> Denial:
@@ -81,31 +82,6 @@ async def test_the_next_priority_is_tried_when_one_knows_nobody(guarded: Any) ->
     assert (await ask()).rule == "b"
 
 
-async def test_any_authority_that_knows_the_caller_is_enough(
-    kube: KubeApi, guarded: Any, issuer: Issuer
-) -> None:
-    kube.account("good", "tenant-a:bot")
-    issuer.fault = "hang"
-    issuer.opaque = {"opaque": {"active": True, "username": "olga"}}
-    await kube.put("oauth", {"clientID": b"id", "clientSecret": b"s"})
-    rules = {
-        "namespace": "models",
-        "authentication": {
-            "opaque": introspection(issuer),
-            "kube": {"kubernetesTokenReview": {"audiences": ["rayserve"]}},
-        },
-    }
-    ask = await guarded(rules, kube=kube, budget_s=30)
-    assert (await ask("good")).rule == "kube", "an authority that hangs holds up nobody else's"
-    issuer.fault = None
-    assert (await ask("opaque")).rule == "opaque"
-
-
-def introspection(issuer: Issuer, **fields: Any) -> dict[str, Any]:
-    asked = {"endpoint": f"{issuer.url}/introspect", "credentialsRef": {"name": "oauth"}}
-    return {"oauth2Introspection": {**asked, **fields}}
-
-
 async def test_one_authority_down_is_an_outage_unless_another_knows_the_caller(
     kube: KubeApi, guarded: Any, issuer: Issuer
 ) -> None:
@@ -123,60 +99,6 @@ async def test_one_authority_down_is_an_outage_unless_another_knows_the_caller(
     assert (await ask("good")).rule == "kube"
     assert (await refused(ask(token))).code is Code.UNAVAILABLE
     assert (await refused(ask("bad"))).code is Code.UNAUTHENTICATED, "it is no JWT"
-
-
-async def test_an_opaque_token_is_introspected_with_the_clients_credentials(
-    kube: KubeApi, guarded: Any, issuer: Issuer
-) -> None:
-    await kube.put("oauth", {"clientID": b"my id", "clientSecret": b"s:e/c"})
-    issuer.opaque = {"t": {"active": True, "username": "olga", "scope": "infer"}}
-    rules = {"namespace": "models", "authentication": {"o": introspection(issuer)}}
-    ask = await guarded(rules, kube=kube)
-    principal = await ask("t")
-    assert (principal.id, principal.claims["scope"]) == ("olga", "infer")
-    # RFC 6749, section 2.3.1: both are form-encoded, and then joined.
-    assert issuer.introspected_by == ["Basic bXklMjBpZDpzJTNBZSUyRmM="]
-    assert (await refused(ask("other"))).code is Code.UNAUTHENTICATED
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"{}", b"[]", b'{"active": "true"}', b'{"active": 1}', b'{"active": true, "exp": "soon"}'],
-    ids=str,
-)
-async def test_an_introspection_that_is_nonsense_is_an_outage(
-    kube: KubeApi, guarded: Any, issuer: Issuer, body: bytes
-) -> None:
-    await kube.put("oauth", {"clientID": b"id", "clientSecret": b"s"})
-    issuer.fault = body
-    rules = {"namespace": "models", "authentication": {"o": introspection(issuer)}}
-    ask = await guarded(rules, kube=kube)
-    assert (await refused(ask("t"))).code is Code.UNAVAILABLE
-
-
-async def test_an_introspected_token_counts_no_longer_than_its_expiry(
-    kube: KubeApi, guarded: Any, issuer: Issuer
-) -> None:
-    await kube.put("oauth", {"clientID": b"id", "clientSecret": b"s"})
-    issuer.opaque = {"t": {"active": True, "sub": "olga", "exp": 1}}
-    rules = {"namespace": "models", "authentication": {"o": introspection(issuer)}}
-    ask = await guarded(rules, kube=kube)
-    await ask("t")
-    issuer.opaque = {}
-    assert (await refused(ask("t"))).code is Code.UNAUTHENTICATED
-
-
-async def test_a_secret_may_be_mounted_in_place_of_read(
-    guarded: Any, issuer: Issuer, tmp_path: Any
-) -> None:
-    (tmp_path / "oauth").mkdir()
-    (tmp_path / "oauth/clientID").write_text("id\n")
-    (tmp_path / "oauth/clientSecret").write_text("s\n")
-    issuer.opaque = {"t": {"active": True, "client_id": "svc"}}
-    ask = await guarded({"authentication": {"o": introspection(issuer)}}, secrets_dir=str(tmp_path))
-    assert (await ask("t")).id == "svc"
-    (tmp_path / "oauth/clientSecret").unlink()
-    assert (await refused(ask("u"))).code is Code.UNAVAILABLE
 
 
 async def test_defaults_and_overrides_shape_an_identity(guarded: Any) -> None:
@@ -273,96 +195,6 @@ async def test_deny_with_says_how_a_refusal_looks(guarded: Any) -> None:
     assert denial.headers == (("location", "https://login.example/v1/x"),)
     denial = await refused(ask(headers={"x-user": "eve"}))
     assert (denial.message, denial.body, denial.status) == ("eve may not", "<p>no</p>", None)
-
-
-async def test_metadata_is_fetched_for_conditions(guarded: Any, service: Service) -> None:
-    service.content = {"tier": "paid"}
-    rules = {
-        "authentication": {"a": rule("alice")},
-        "metadata": {
-            "billing": {
-                "http": {
-                    "urlExpression": f"'{service.url}/users/' + auth.identity.username",
-                    "method": "POST",
-                    "contentType": "application/json",
-                    "bodyParameters": {"path": {"selector": "request.path"}},
-                    "headers": {"x-app": {"value": "rayserve"}},
-                }
-            }
-        },
-        "authorization": {
-            "paid": {"patternMatching": {"patterns": [
-                {"selector": "auth.metadata.billing.tier", "operator": "eq", "value": "paid"}]}}
-        },
-    }  # fmt: skip
-    ask = await guarded(rules)
-    await ask()
-    [sent] = service.received
-    assert (sent["method"], sent["path"]) == ("POST", "/users/alice")
-    assert sent["body"] == '{"path":"/v1/x"}'
-    assert sent["headers"]["x-app"] == "rayserve"
-    service.content = {"tier": "free"}
-    assert (await refused(ask())).code is Code.PERMISSION_DENIED
-
-
-async def test_metadata_that_can_not_be_fetched_is_an_outage_not_a_hole(
-    guarded: Any, service: Service
-) -> None:
-    rules = {
-        "metadata": {"risk": {"http": {"url": service.url}}},
-        "authorization": {"ok": {"patternMatching": {"patterns": [
-            {"selector": "auth.metadata.risk.level", "operator": "neq", "value": "high"}]}}},
-    }  # fmt: skip
-    service.content = {"level": "high"}
-    ask = await guarded(rules)
-    assert (await refused(ask())).code is Code.PERMISSION_DENIED
-    for fault in (500, b"nonsense", "reset"):
-        service.fault = fault
-        assert (await refused(ask())).code is Code.UNAVAILABLE
-
-
-async def test_metadata_is_kept_under_the_policys_key_for_each_caller(
-    guarded: Any, service: Service
-) -> None:
-    service.content = {"n": 1}
-    by_header = {"plain": {"selector": "request.headers.x-user"}}
-    fetched = {"http": {"url": service.url}, "cache": {"key": {"selector": "request.path"}}}
-    ask = await guarded({"authentication": {"u": by_header}, "metadata": {"m": fetched}})
-    for user in ("a", "b", "a", "b"):
-        await ask(headers={"x-user": user})
-    assert len(service.received) == 2
-
-
-async def test_user_info_is_asked_with_the_callers_token(guarded: Any, issuer: Issuer) -> None:
-    jwt = {"issuerUrl": issuer.url, "audiences": ["rayserve"], "algorithms": ["RS256"]}
-    rules = {
-        "authentication": {"oidc": {"jwt": jwt}},
-        "metadata": {"info": {"userInfo": {"identitySource": "oidc"}}},
-        "authorization": {"ours": {"patternMatching": {"patterns": [
-            {"predicate": "auth.metadata.info.email.endsWith('@example.org')"}]}}},
-    }  # fmt: skip
-    ask = await guarded(rules)
-    assert (await ask(issuer.token())).id == "alice"
-    assert ("GET", "/userinfo") in issuer.requests
-
-
-async def test_a_shared_secret_goes_where_the_policy_says(
-    guarded: Any, kube: KubeApi, service: Service
-) -> None:
-    await kube.put("talker", {"psk": b"s3cret\n"})
-    call = {"url": service.url, "sharedSecretRef": {"name": "talker", "key": "psk"}}
-    places = {
-        "a": {},
-        "b": {"customHeader": {"name": "x-psk"}},
-        "c": {"queryString": {"name": "k"}},
-    }
-    rules = {name: {"http": {**call, "credentials": place}} for name, place in places.items()}
-    ask = await guarded({"namespace": "models", "metadata": rules}, kube=kube)
-    await ask()
-    sent = service.received
-    assert {one["headers"].get("authorization") for one in sent} == {None, "Bearer s3cret"}
-    assert {one["headers"].get("x-psk") for one in sent} == {None, "s3cret"}
-    assert {one["path"] for one in sent} == {"/", "/?k=s3cret"}
 
 
 def test_nothing_that_is_known_of_a_refusal_is_lost_between_processes() -> None:

@@ -8,7 +8,7 @@ import pytest
 from rayserve_platform.core.errors import Code
 from rayserve_platform.edge.auth import kubernetes
 from rayserve_platform.edge.auth.denial import Denial
-from tests.authorities import KubeApi
+from tests.kube import KubeApi
 
 LABELS = {"app": "llama-keys"}
 POLICY = {

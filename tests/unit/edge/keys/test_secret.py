@@ -22,7 +22,8 @@ from rayserve_platform.edge.keys.store import ReloadingKeys
 from rayserve_platform.edge.keys.token import parse
 from rayserve_platform.edge.keys.watched import FollowedSecret
 from rayserve_platform.settings.auth.app import Kubernetes
-from tests.authorities import KubeApi, running
+from tests.authorities import running
+from tests.kube import KubeApi
 
 
 @pytest.fixture(autouse=True)

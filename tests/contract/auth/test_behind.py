@@ -1,0 +1,143 @@
+"""What engines and callbacks see of a request whose token has been checked."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from rayserve_platform.core.messages import Adapter
+from tests.authorities import Issuer, Service, running
+from tests.contract.auth.conftest import policy_of, runtime
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+class Native:
+    """A runtime with an OpenAI server of its own, which tells what reached it."""
+
+    def __init__(self, route: str = "POST /v1/completions", adapters: tuple[str, ...] = ()) -> None:
+        self._fake = runtime("alpha")
+        self._changes = {
+            "native": frozenset({route}),
+            "adapters": tuple(Adapter(name=name, root=name) for name in adapters),
+        }
+        self.names = ("alpha",)
+        self._settings = self._fake._settings
+        self.heads: list[dict[str, str]] = []
+        self.queries: list[bytes] = []
+
+    async def describe(self) -> Any:
+        cards = await self._fake.describe()
+        return tuple(replace(card, **self._changes) for card in cards)
+
+    async def check_health(self) -> None:
+        pass
+
+    async def native(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = [(name.decode(), value.decode()) for name, value in scope["headers"]]
+        self.heads.append(dict(headers))
+        self.queries.append(scope["query_string"])
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+
+async def test_an_engine_sees_no_credentials_and_what_the_policy_adds(
+    serve: Any, issuer: Issuer
+) -> None:
+    success = {"x-user": {"plain": {"selector": "auth.identity.sub"}},
+               "x-rayserve-model": {"plain": {"expression": "model.name"}}}  # fmt: skip
+    engine = Native()
+    policy = policy_of(issuer, response={"success": {"headers": success}})
+    policy["authentication"]["key"] = {
+        "apiKey": {"selector": {"matchLabels": {"a": "b"}}},
+        "credentials": {"queryString": {"name": "api_key"}},
+    }
+    server = await serve("openai", engine, policy=policy)
+    forged = {
+        "x-user": "mallory",
+        "X-Rayserve-Model": "other",
+        "x_rayserve_user": "mallory",
+        "x-maas-group": "admins",
+        "X-Forwarded-Client-Cert": "Hash=x",
+        "cookie": "session=s",
+        "x-custom": "kept",
+    }
+    answer = await server.http.post(
+        "/v1/completions?api_key=k&x=1",
+        json={"prompt": "x"},
+        headers={**bearer(issuer.token(models=["alpha"])), **forged},
+    )
+    assert answer.status_code == 200
+    [head] = engine.heads
+    assert (head["x-user"], head["x-rayserve-model"], head["x-custom"]) == (
+        "alice",
+        "alpha",
+        "kept",
+    )
+    for name in ("authorization", "cookie", "x_rayserve_user", "x-maas-group"):
+        assert name not in head
+    assert "x-forwarded-client-cert" not in head
+    assert engine.queries == [b"x=1"]
+
+
+async def test_a_form_is_for_whoever_may_use_every_adapter_that_it_may_name(
+    serve: Any, issuer: Issuer
+) -> None:
+    engine = Native("POST /v1/audio/transcriptions", adapters=("sql", "law"))
+    server = await serve("openai", engine)
+    for models, status in (
+        (["alpha"], 400),
+        (["alpha", "sql"], 400),
+        (["alpha", "sql", "law"], 200),
+    ):
+        answer = await server.http.post(
+            "/v1/audio/transcriptions",
+            files={"file": b"RIFF"},
+            data={"model": "law"},
+            headers=bearer(issuer.token(models=models)),
+        )
+        assert answer.status_code == status
+    assert len(engine.heads) == 1
+
+
+async def test_internal_headers_end_at_the_edge_without_token_checks_as_well(
+    serve_http: Any,
+) -> None:
+    engine = Native()
+    server = await serve_http(engine)
+    headers = {"x_rayserve_user": "mallory", "authorization": "Bearer for-the-engine"}
+    await server.client.post("/v1/completions", json={"prompt": "x"}, headers=headers)
+    assert "x_rayserve_user" not in engine.heads[0]
+
+
+async def test_every_decision_is_told_to_the_policys_callbacks(
+    serve: Any, issuer: Issuer, eventually: Callable[..., Any]
+) -> None:
+    async with running(Service()) as service:
+        told = {
+            "url": service.url,
+            "method": "POST",
+            "contentType": "application/json",
+            "bodyParameters": {
+                "who": {"selector": "auth.identity.sub"},
+                "path": {"expression": "request.path"},
+            },
+        }
+        policy = policy_of(issuer, callbacks={"log": {"http": told}})
+        server = await serve("openai", policy=policy)
+        await server.http.get("/v1/models")
+        await server.http.get("/v1/models", headers=bearer(issuer.token(models=["alpha"])))
+        await server.http.get("/health")
+        await eventually(lambda: len(service.received) == 2)
+        bodies = [orjson.loads(one["body"]) for one in service.received]
+        assert bodies == [
+            {"who": None, "path": "/v1/models"},
+            {"who": "alice", "path": "/v1/models"},
+        ]
+        service.fault = 500
+        answer = await server.http.get("/v1/models", headers=bearer(issuer.token(models=["alpha"])))
+        assert answer.status_code == 200, "what others make of a decision does not change it"
