@@ -4,7 +4,7 @@ Source: Kubernetes API, authentication.k8s.io/v1 TokenReview: a client that asks
 look at `status.audiences`, since a server that knows nothing of them ignores the request.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rayserve_platform.edge.auth.authentication.identity import About, Idle, Known
@@ -37,11 +37,12 @@ class ReviewedToken(Idle):
 
     async def identify(self, token: str, credentials: Credentials, document: Document) -> Known:
         """Return the user that the API server names."""
-        return await self._verdicts.get(self._about(token, document), lambda: self._ask(token))
+        about, source = self._about(token, document), document.request.source
+        return await self._verdicts.get(about, lambda: self._ask(token, source))
 
-    async def _ask(self, token: str) -> Good[Known]:
+    async def _ask(self, token: str, source: str) -> Good[Known]:
         spec = {"token": token, "audiences": self._audiences}
-        status = await self._api.review(REVIEW_TOKEN, "TokenReview", spec, self._timeout_ms)
+        status = await self._api.review(REVIEW_TOKEN, "TokenReview", spec, self._timeout_ms, source)
         is_known = status.get("authenticated", False)
         if not isinstance(is_known, bool):
             raise Unavailable("the TokenReview's 'authenticated' is neither true nor false")
@@ -51,7 +52,7 @@ class ReviewedToken(Idle):
         user = status.get("user")
         if not isinstance(user, dict) or not isinstance(user.get("username"), str):
             raise Unavailable("the TokenReview names no user")
-        return Good(Known(identity=user, user=user))
+        return Good(Known(identity=_identity(status, user), user=user))
 
     def _check_audiences(self, found: Any) -> None:
         if not isinstance(found, list) or not set(self._audiences).intersection(map(str, found)):
@@ -60,3 +61,10 @@ class ReviewedToken(Idle):
     async def stop(self) -> None:
         """End what is being asked."""
         await self._verdicts.stop()
+
+
+def _identity(status: Mapping[str, Any], user: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the review's `status`, as Authorino does, with the user's name and groups on top."""
+    known = ("authenticated", "user", "audiences")
+    top = {"username": user["username"], "groups": user.get("groups") or []}
+    return {**{name: status[name] for name in known}, **top}

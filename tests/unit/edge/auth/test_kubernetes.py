@@ -62,6 +62,21 @@ async def test_a_service_account_may_call_what_its_role_names(kube: KubeApi, gua
     assert denial.rule == "authorization.kubernetes-rbac"
 
 
+@pytest.mark.parametrize("path", ["auth.identity.user.username", "auth.identity.username"])
+async def test_a_users_name_is_where_authorino_has_it_and_on_top(
+    kube: KubeApi, guarded: Any, path: str
+) -> None:
+    kube.account("good", "tenant-a:bot")
+    kube.grant(BOT, verb="get", name="llama")
+    rules = policy()
+    rules["authorization"]["kubernetes-rbac"]["kubernetesSubjectAccessReview"]["user"] = {
+        "selector": path
+    }
+    ask = await guarded(rules, kube=kube)
+    assert (await ask("good")).id == BOT
+    assert kube.reviews[-1]["user"] == BOT
+
+
 async def test_the_api_is_asked_about_uid_groups_and_extra_as_well(
     kube: KubeApi, guarded: Any
 ) -> None:
