@@ -1,11 +1,13 @@
 """Asking authorities over HTTP: bounded in time and size, and not while one is known to be down."""
 
 import asyncio
+import contextlib
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import aiohttp
 import orjson
@@ -14,7 +16,9 @@ from rayserve_platform.edge.auth.verdict import Unavailable
 
 MAX_ANSWER_BYTES = 2**20
 MAX_CALLS = 64
-"""At a time to one authority; more wait, within the time their decision has."""
+"""At a time to one authority about one thing; more wait, within the time their decision has."""
+MAX_CALLS_OF_ONE = MAX_CALLS // 2
+"""Of these for the callers of one address, so that its junk tokens keep nobody else's out."""
 FAILURES = 5
 """In a row, after which an authority is left alone."""
 PAUSE_S = 1.0
@@ -27,7 +31,22 @@ class Breaker:
     def __init__(self) -> None:
         self._failures = 0
         self._closed_again_at = 0.0
-        self.calls = asyncio.Semaphore(MAX_CALLS)
+        self._calls = asyncio.Semaphore(MAX_CALLS)
+        # Without entries for addresses that have no call: a semaphore lives as long as its users.
+        self._of_one: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @contextlib.asynccontextmanager
+    async def place(self, source: str) -> AsyncIterator[bool]:
+        """Wait for a place, and hold it; says whether there was one at once."""
+        async with contextlib.AsyncExitStack() as held:
+            was_free = not self._calls.locked()
+            if source:
+                own = self._of_one.get(source) or asyncio.Semaphore(MAX_CALLS_OF_ONE)
+                self._of_one[source] = own
+                was_free = was_free and not own.locked()
+                await held.enter_async_context(own)
+            await held.enter_async_context(self._calls)
+            yield was_free
 
     def check(self, name: str) -> None:
         """Refuse while the authority is left alone.
@@ -64,14 +83,14 @@ class Authorities:
     def __init__(self, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
-        self._breakers: dict[str, Breaker] = {}
+        self._breakers: dict[tuple[str, str], Breaker] = {}
 
     @property
     def session(self) -> aiohttp.ClientSession:
         """The connections; made at the first use, since they belong to a running loop."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, limit_per_host=MAX_CALLS),
+                connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )
@@ -88,8 +107,13 @@ class Authorities:
         tls: ssl.SSLContext | None = None,
         expected: tuple[int, ...] = (200,),
         is_read: bool = True,
+        about: str = "",
+        source: str = "",
     ) -> Any:
         """Return the JSON of an answer; None where nobody reads it (`is_read` false).
+
+        `about` is what an authority is asked about: each thing is left alone by itself. `source`
+        is the address and port of the caller whose token is in question, if one is.
 
         Raises:
             Unavailable: when there is none in time, its status is none of `expected`, it is too
@@ -97,16 +121,19 @@ class Authorities:
         """
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
-        breaker = self._breakers.setdefault(origin, Breaker())
+        breaker = self._breakers.setdefault((origin, about), Breaker())
         breaker.check(origin)
         limit_s = min(self._timeout_s, timeout_ms / 1000) if timeout_ms else self._timeout_s
+        host = source.rpartition(":")[0] or source
+        was_free = False
         try:
-            async with asyncio.timeout(limit_s), breaker.calls:
+            async with asyncio.timeout(limit_s), breaker.place(host) as was_free:
                 content = await self._call(
                     method, url, expected, tls=tls, headers=headers, data=data
                 )
         except TimeoutError:
-            breaker.failed()
+            if was_free:  # else it had to wait for others, which is not the authority's fault
+                breaker.failed()
             raise Unavailable(f"{origin} did not answer within {limit_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             breaker.failed()

@@ -48,8 +48,10 @@ class KubernetesApi:
         except OSError:
             return "default"
 
-    async def review(self, path: str, kind: str, spec: Any, timeout_ms: int | None) -> Any:
-        """Return the `status` of a review.
+    async def review(
+        self, path: str, kind: str, spec: Any, timeout_ms: int | None, source: str = ""
+    ) -> Any:
+        """Return the `status` of a review, of a token that came from an address, or of access.
 
         Raises:
             Unavailable: as `Authorities.ask`; also when what comes back is no review.
@@ -64,6 +66,8 @@ class KubernetesApi:
             timeout_ms=timeout_ms,
             tls=self.tls(),
             expected=(200, 201),
+            about=kind,
+            source=source,
         )
         status = answer.get("status") if isinstance(answer, dict) else None
         if not isinstance(status, dict) or answer.get("kind") != kind:

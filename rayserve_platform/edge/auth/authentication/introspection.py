@@ -44,9 +44,10 @@ class IntrospectedToken(Idle):
 
     async def identify(self, token: str, credentials: Credentials, document: Document) -> Known:
         """Return what the server says of the token."""
-        return await self._verdicts.get(self._about(token, document), lambda: self._ask(token))
+        about, source = self._about(token, document), document.request.source
+        return await self._verdicts.get(about, lambda: self._ask(token, source))
 
-    async def _ask(self, token: str) -> Good[Known]:
+    async def _ask(self, token: str, source: str) -> Good[Known]:
         form = {"token": token}
         if self._rule.tokenTypeHint:
             form["token_type_hint"] = self._rule.tokenTypeHint
@@ -60,6 +61,7 @@ class IntrospectedToken(Idle):
             },
             data=urlencode(form).encode(),
             timeout_ms=self._rule.timeout,
+            source=source,
         )
         is_active = answer.get("active") if isinstance(answer, dict) else None
         if not isinstance(is_active, bool):

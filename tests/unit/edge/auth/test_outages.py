@@ -1,0 +1,74 @@
+"""What counts as an outage of an authority, and for whom."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rayserve_platform.core.errors import Code
+from rayserve_platform.edge.auth import authority
+from rayserve_platform.edge.auth.denial import Denial
+from tests.kube import KubeApi
+
+BOT = "system:serviceaccount:tenant-a:bot"
+TOKENS = {"k": {"kubernetesTokenReview": {"audiences": ["rayserve"]}}}
+
+
+async def refused(asking: Any) -> Denial:
+    with pytest.raises(Denial) as caught:
+        await asking
+    return caught.value
+
+
+async def test_a_crowd_of_junk_tokens_is_no_outage(
+    kube: KubeApi, guarded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authority, "MAX_CALLS", 1)
+    kube.account("good", "tenant-a:bot")
+    kube.delay_s = 0.1
+    ask = await guarded({"authentication": TOKENS}, kube=kube, budget_s=0.15)
+    crowd = await asyncio.gather(*(refused(ask(f"junk-{index}")) for index in range(20)))
+    assert {denial.code for denial in crowd} == {Code.UNAUTHENTICATED, Code.UNAVAILABLE}
+    await asyncio.sleep(0.1)  # until the last of their questions has ended
+    assert (await ask("good")).id == BOT
+
+
+async def test_junk_tokens_of_one_address_keep_no_other_address_out(
+    kube: KubeApi, guarded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authority, "MAX_CALLS", 2)
+    monkeypatch.setattr(authority, "MAX_CALLS_OF_ONE", 1)
+    kube.account("good", "tenant-a:bot")
+    kube.delay_s = 0.1
+    ask = await guarded({"authentication": TOKENS}, kube=kube, budget_s=1)
+    junk = asyncio.gather(
+        *(ask(f"junk-{index}", source=f"10.0.0.1:{index}") for index in range(50)),
+        return_exceptions=True,
+    )
+    await asyncio.sleep(0)
+    assert (await ask("good", source="10.0.0.2:1")).id == BOT
+    assert not junk.done()
+    junk.cancel()
+    await asyncio.gather(junk, return_exceptions=True)
+
+
+async def test_reviews_of_tokens_and_of_access_are_left_alone_each_by_itself(
+    kube: KubeApi, guarded: Any
+) -> None:
+    kube.account("good", "tenant-a:bot")
+    kube.grant(BOT, verb="get")
+    attributes = {"name": {"selector": "request.path"}, "verb": {"value": "get"}}
+    review = {"user": {"selector": "auth.identity.username"}, "resourceAttributes": attributes}
+    rules = {
+        "authentication": TOKENS,
+        "authorization": {"rbac": {"kubernetesSubjectAccessReview": review}},
+    }
+    ask = await guarded(rules, kube=kube)
+    await ask("good")
+    kube.fault = 500
+    for index in range(authority.FAILURES):
+        assert (await refused(ask(f"junk-{index}"))).code is Code.UNAVAILABLE
+    kube.fault = None
+    assert (await refused(ask("other"))).code is Code.UNAVAILABLE
+    # The verdict on this token is kept; that on access to another path is asked for.
+    assert (await ask("good", path="/v1/other")).id == BOT
