@@ -25,6 +25,14 @@ PAUSE_S = 1.0
 """For so long. Then one call tries; so an authority is used again within a second or two."""
 
 
+class Answered(Unavailable):
+    """An answer about this question, though not the one that was hoped for: no outage."""
+
+    def __init__(self, what: str, status: int) -> None:
+        super().__init__(f"{what} answered {status}")
+        self.status = status
+
+
 class Breaker:
     """Remembers that an authority is down, so that nobody waits to find out."""
 
@@ -119,8 +127,7 @@ class Authorities:
             Unavailable: when there is none in time, its status is none of `expected`, it is too
                 large or no JSON.
         """
-        parts = urlsplit(url)
-        origin = f"{parts.scheme}://{parts.netloc}"
+        origin = _shown(url, with_path=False)
         breaker = self._breakers.setdefault((origin, about), Breaker())
         breaker.check(origin)
         limit_s = min(self._timeout_s, timeout_ms / 1000) if timeout_ms else self._timeout_s
@@ -135,9 +142,14 @@ class Authorities:
             if was_free:  # else it had to wait for others, which is not the authority's fault
                 breaker.failed()
             raise Unavailable(f"{origin} did not answer within {limit_s:g} s") from None
+        except aiohttp.InvalidURL:
+            raise Unavailable(f"{origin}: not a URL that can be called") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             breaker.failed()
             raise Unavailable(f"{origin}: {type(error).__name__}: {error}") from None
+        except Answered:
+            breaker.succeeded()
+            raise
         except Unavailable:
             breaker.failed()
             raise
@@ -163,15 +175,27 @@ class Authorities:
             options["ssl"] = tls
         async with self.session.request(method, url, allow_redirects=False, **options) as response:
             if response.status not in expected:
-                raise Unavailable(f"{url} answered {response.status}")
+                if 400 <= response.status < 500 and response.status != 429:
+                    raise Answered(_shown(url), response.status)
+                raise Unavailable(f"{_shown(url)} answered {response.status}")
             body = await response.content.read(MAX_ANSWER_BYTES + 1)
             while len(body) <= MAX_ANSWER_BYTES and not response.content.at_eof():
                 body += await response.content.read(MAX_ANSWER_BYTES + 1 - len(body))
             if len(body) > MAX_ANSWER_BYTES:
-                raise Unavailable(f"{url} answered with more than {MAX_ANSWER_BYTES} bytes")
+                raise Unavailable(f"{_shown(url)} answered with more than {MAX_ANSWER_BYTES} bytes")
         return body
 
     async def stop(self) -> None:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
+
+
+def _shown(url: str, *, with_path: bool = True) -> str:
+    """Return what a log may say of a URL: neither its query nor its user, which may be secrets."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a malformed URL"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path if with_path else ''}"

@@ -8,16 +8,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from rayserve_platform.core.errors import Code
 from rayserve_platform.edge.auth.authentication.signed import SignedToken
+from rayserve_platform.edge.auth.authority import Answered
 from rayserve_platform.edge.auth.calls import Caller
 from rayserve_platform.edge.auth.credentials import Credentials
-from rayserve_platform.edge.auth.denial import unavailable
+from rayserve_platform.edge.auth.denial import Denial, unavailable
 from rayserve_platform.edge.auth.document import Document
 from rayserve_platform.edge.auth.expression import EvaluationFault
 from rayserve_platform.edge.auth.identify import Identification, Way
 from rayserve_platform.edge.auth.rule import Compiled, by_priority
 from rayserve_platform.edge.auth.sources import Sources
-from rayserve_platform.edge.auth.verdict import Unavailable
+from rayserve_platform.edge.auth.verdict import Rejected, Unavailable
 from rayserve_platform.settings.auth.policy import Policy
 from rayserve_platform.settings.auth.rules import Metadata, UserInfo
 
@@ -31,6 +33,7 @@ class Enrichment:
 
     def __init__(self, policy: Policy, sources: Sources, ways: Identification) -> None:
         self._sources = sources
+        self._challenges = ways.challenges
         self._groups = by_priority(
             Compiled(name, rule, policy.patterns, PHASE, self._fetch(name, rule, ways))
             for name, rule in policy.metadata.items()
@@ -72,15 +75,21 @@ class Enrichment:
         if header is None:
             return None
         headers = {"authorization": header, "accept": "application/json"}
-        return await self._sources.authorities.ask(
-            "GET", url, headers=headers, timeout_ms=info.timeout
-        )
+        try:
+            return await self._sources.authorities.ask(
+                "GET", url, headers=headers, timeout_ms=info.timeout
+            )
+        except Answered as answer:
+            if answer.status == 401:
+                raise Rejected(str(answer)) from None
+            raise
 
     async def enrich(self, credentials: Credentials, document: Document) -> None:
         """Write what is found into the document.
 
         Raises:
-            Denial: UNAVAILABLE when something can't be fetched.
+            Denial: UNAVAILABLE when something can't be fetched; UNAUTHENTICATED when the issuer
+                takes the token no longer.
         """
         for group in self._groups:
             await asyncio.gather(*(self._one(rule, credentials, document) for rule in group))
@@ -94,8 +103,20 @@ class Enrichment:
                 return
             ask = lambda: rule.run(credentials, document)  # noqa: E731
             found = await rule.remembered(document, ask)
+        except Rejected as rejected:
+            document.tell(f"{rule.where}: {rejected}")
+            raise self._invalid(rule.where, str(rejected)) from None
         except (Unavailable, EvaluationFault) as failure:
             document.tell(f"{rule.where}: {failure}")
             raise unavailable(rule.where, str(failure)) from None
         document.metadata[rule.name] = found
         document.tell(f"{rule.where}: fetched")
+
+    def _invalid(self, where: str, reason: str) -> Denial:
+        return Denial(
+            Code.UNAUTHENTICATED,
+            "The credentials are not valid.",
+            rule=where,
+            reason=reason,
+            headers=[("www-authenticate", one) for one in self._challenges],
+        )

@@ -8,6 +8,7 @@ import pytest
 from rayserve_platform.core.errors import Code
 from rayserve_platform.edge.auth import authority
 from rayserve_platform.edge.auth.denial import Denial
+from tests.authorities import Service
 from tests.kube import KubeApi
 
 BOT = "system:serviceaccount:tenant-a:bot"
@@ -72,3 +73,58 @@ async def test_reviews_of_tokens_and_of_access_are_left_alone_each_by_itself(
     assert (await refused(ask("other"))).code is Code.UNAVAILABLE
     # The verdict on this token is kept; that on access to another path is asked for.
     assert (await ask("good", path="/v1/other")).id == BOT
+
+
+async def test_a_no_to_one_caller_is_no_outage_for_the_others(
+    guarded: Any, service: Service
+) -> None:
+    by_header = {"plain": {"selector": "request.headers.x-user"}}
+    url = {"urlExpression": f"'{service.url}/' + auth.identity.username"}
+    ask = await guarded({"authentication": {"u": by_header}, "metadata": {"m": {"http": url}}})
+    service.fault = 404
+    for _ in range(authority.FAILURES * 2):
+        assert (await refused(ask(headers={"x-user": "bob"}))).code is Code.UNAVAILABLE
+    service.fault = None
+    assert (await ask(headers={"x-user": "alice"})).id == "alice"
+
+
+@pytest.mark.parametrize("status", [429, 500, 302])
+async def test_an_authority_that_can_answer_nobody_is_left_alone(
+    guarded: Any, service: Service, status: int
+) -> None:
+    ask = await guarded({"metadata": {"m": {"http": {"url": service.url}}}})
+    service.fault = status
+    for _ in range(authority.FAILURES * 2):
+        assert (await refused(ask())).code is Code.UNAVAILABLE
+    assert len(service.requests) == authority.FAILURES
+
+
+async def test_a_token_that_user_info_does_not_take_is_not_valid(
+    guarded: Any, service: Service
+) -> None:
+    info = {"userInfoUrl": f"{service.url}/userinfo"}
+    ask = await guarded({"metadata": {"info": {"userInfo": info}}})
+    service.fault = 401
+    for _ in range(authority.FAILURES * 2):
+        denial = await refused(ask("ended"))
+        assert (denial.code, denial.rule) == (Code.UNAUTHENTICATED, "metadata.info")
+    service.fault = None
+    await ask("good")
+
+
+async def test_the_log_has_no_secret_that_went_into_a_url(
+    guarded: Any, kube: KubeApi, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    await kube.put("talker", {"psk": b"s3cret"})
+    call = {
+        "url": f"{service.url}/x",
+        "sharedSecretRef": {"name": "talker", "key": "psk"},
+        "credentials": {"queryString": {"name": "k"}},
+    }
+    ask = await guarded({"namespace": "models", "metadata": {"m": {"http": call}}}, kube=kube)
+    service.fault = 404
+    assert (await refused(ask())).reason == f"{service.url}/x answered 404"
+    service.fault = b" " * (authority.MAX_ANSWER_BYTES + 1)
+    await refused(ask())
+    assert "more than" in caplog.text
+    assert "s3cret" not in caplog.text
