@@ -33,7 +33,7 @@ class KeyStore(Protocol):
         """Return the key that a token is, or None for any other text.
 
         Raises:
-            Denial: UNAVAILABLE while no set of keys could be read at all.
+            Unavailable: while no set of keys could be read at all, for what may be one.
         """
         ...
 

@@ -13,11 +13,12 @@ from typing import Protocol
 
 from prometheus_client import Counter, Gauge
 
-from rayserve_platform.edge.auth.denial import unavailable
 from rayserve_platform.edge.auth.keystore import Key
+from rayserve_platform.edge.auth.verdict import Unavailable
 from rayserve_platform.edge.keys.change import KeyFault
 from rayserve_platform.edge.keys.document import read_keys
 from rayserve_platform.edge.keys.ring import KeyRing
+from rayserve_platform.edge.keys.token import parse
 
 RELOADS = Counter("rayserve_key_reloads", "Times that API keys were read, by result.", ("result",))
 KEYS = Gauge("rayserve_keys", "API keys of the set that counts, disabled ones left out.")
@@ -66,16 +67,19 @@ class ReloadingKeys:
         """Return the key that a token is, or None.
 
         Raises:
-            Denial: UNAVAILABLE while no set of keys could be read at all.
+            Unavailable: while no set of keys could be read at all, for what may be one.
         """
-        if self._ring is None:
-            raise unavailable("keys", "no API keys could be read yet")
-        return self._ring.find(token)
+        if self._ring is not None:
+            return self._ring.find(token)
+        if parse(token) is None:
+            return None
+        raise Unavailable("no API keys could be read yet")
 
     async def start(self) -> None:
         """Read the keys, and from then on follow their changes.
 
-        Keys that can't be read yet are no reason not to start: every request is refused until then.
+        Keys that can't be read yet are no reason not to start: till then requests with a key are
+        refused.
         """
         await self._reload()
         self._following = asyncio.create_task(self._follow())

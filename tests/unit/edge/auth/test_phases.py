@@ -1,6 +1,7 @@
 """Priorities, identities and their shaping, what goes on and what goes back."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from rayserve_platform.core.principal import Target
 from rayserve_platform.edge.auth.denial import Denial
 from rayserve_platform.edge.auth.expression import PolicyFault
 from rayserve_platform.edge.auth.keystore import Key
+from rayserve_platform.edge.keys.followed import FollowedFile
+from rayserve_platform.edge.keys.store import ReloadingKeys
+from rayserve_platform.edge.keys.token import mint, written
 from tests.authorities import Issuer
 from tests.kube import KubeApi
 
@@ -60,6 +64,20 @@ async def test_a_key_is_for_its_models_and_protocols_only(guarded: Any) -> None:
         denial = await refused(ask("rsp_good", target=target))
         assert (denial.code, denial.rule) == (Code.PERMISSION_DENIED, "key scope")
     assert (await refused(ask("rsp_good", protocol="tgis"))).code is Code.PERMISSION_DENIED
+
+
+async def test_own_keys_that_are_not_read_yet_keep_out_only_who_sends_one(
+    guarded: Any, issuer: Issuer, tmp_path: Path
+) -> None:
+    jwt = {"issuerUrl": issuer.url, "audiences": ["rayserve"], "algorithms": ["RS256"]}
+    rules = {"own": {"apiKey": {}}, "oidc": {"jwt": jwt}}
+    store = ReloadingKeys(FollowedFile(tmp_path / "keys.json"))
+    ask = await guarded({"authentication": rules}, keys=store)
+    assert (await ask(issuer.token())).id == "alice"
+    assert (await refused(ask("junk"))).code is Code.UNAUTHENTICATED
+    denial = await refused(ask(written(*mint())))
+    assert (denial.code, denial.rule) == (Code.UNAVAILABLE, "authentication.own")
+    assert str(tmp_path) not in denial.message
 
 
 async def test_own_keys_need_a_store(guarded: Any) -> None:
