@@ -1,7 +1,12 @@
-"""Keys in a file of this machine: whole or not at all, its owner's alone, one writer at a time."""
+"""Keys in a file of this machine: whole or not at all, one writer at a time.
+
+A new file is its owner's alone. One that is changed stays readable for whom it was: a server that
+can't read it any more would go on with the keys that it knows, also those that have been revoked.
+"""
 
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -114,7 +119,7 @@ def replace(path: Path, content: bytes) -> None:
     """Put new content under a name at once: readers see the old or the new, never a part."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        write_new(partial, content)
+        write_new(partial, content, path.stat() if path.exists() else None)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -127,14 +132,29 @@ def replace(path: Path, content: bytes) -> None:
         os.close(directory)
 
 
-def write_new(path: Path, content: bytes) -> None:
-    """Write a file that is not there yet, readable for its owner alone from its first moment."""
+def write_new(path: Path, content: bytes, like: os.stat_result | None = None) -> None:
+    """Write a file that is not there yet, readable for its owner alone from its first moment.
+
+    In the end it has owner and mode of the one that it is to be `like`.
+    """
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         # The umask can only take away; what it took is given back.
         os.fchmod(file.fileno(), 0o600)
+        if like is not None:
+            _give(file.fileno(), like)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _give(descriptor: int, like: os.stat_result) -> None:
+    try:
+        os.fchown(descriptor, like.st_uid, like.st_gid)
+    except PermissionError:
+        raise KeyFault(
+            "only the keys' owner or root can change them: the file would become another owner's"
+        ) from None
+    os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
 
 
 def _unable(what: str, path: Path, error: OSError) -> KeyFault:

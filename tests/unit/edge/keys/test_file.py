@@ -49,12 +49,35 @@ def test_every_file_is_its_owner_s_alone_whatever_the_umask(tmp_path, umask):
     ]
 
 
-def test_a_wider_mode_is_narrowed_by_the_next_change(tmp_path):
+def test_a_change_leaves_a_file_to_those_who_could_read_it(tmp_path):
     path = tmp_path / "keys.json"
     add(KeysInFile(path))
-    path.chmod(0o644)
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 23456)
+    before = path.stat()
     add(KeysInFile(path))
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    after = path.stat()
+    assert after.st_ino != before.st_ino
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_gid,
+    )
+
+
+def test_a_change_that_would_take_a_file_from_its_owner_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "keys.json"
+    add(KeysInFile(path))
+    before = path.read_bytes()
+
+    def forbidden(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", forbidden)
+    with pytest.raises(KeyFault, match="keys' owner or root"):
+        add(KeysInFile(path))
+    assert path.read_bytes() == before
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
