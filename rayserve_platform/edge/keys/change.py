@@ -79,7 +79,7 @@ def rotate(
 ) -> tuple[KeyFile, ApiKey, str]:
     """Give a key's owner a new one that may do the same; the old one ends after `overlap`.
 
-    The new key lives as long as the old one was meant to.
+    The new key lives as long as the old one was meant to. One for later stays for later.
 
     Raises:
         KeyFault: when the old key has ended already: what nobody may use, nobody may prolong.
@@ -87,17 +87,18 @@ def rotate(
     old = find(file, key_id)
     if old.state(now) in ("disabled", "expired"):
         raise KeyFault(f"the key {key_id} is {old.state(now)}; create a new one instead")
+    is_early = old.state(now) == "not yet"
+    begins = old.not_before if is_early else None
     lifetime = None if old.expires is None else old.expires - (old.not_before or old.created)
     same = old.model_dump(include={"principal", "groups", "models", "protocols", "note"})
-    changed, new, token = create(
-        file, pepper, now=now, expires=None if lifetime is None else now + lifetime, **same
-    )
+    expires = None if lifetime is None else (begins or now) + lifetime
+    changed, new, token = create(file, pepper, now=now, not_before=begins, expires=expires, **same)
     end = now + overlap
-    if overlap <= timedelta(0):
+    if overlap <= timedelta(0) or (begins is not None and end <= begins):
         ended = old.model_copy(update={"disabled": True})
     else:
         end = end if old.expires is None else min(end, old.expires)
-        ended = ApiKey(**{**old.model_dump(), "expires": end, "not_before": None})
+        ended = ApiKey(**{**old.model_dump(), "expires": end, "not_before": begins})
     return _replaced(changed, ended), new, token
 
 

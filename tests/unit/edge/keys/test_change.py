@@ -176,6 +176,17 @@ def test_rotation_without_overlap_ends_the_old_key_at_once():
     assert find(file, old.id).state(NOW) == "disabled"
 
 
+@pytest.mark.parametrize("overlap", [timedelta(0), DAY, 30 * DAY])
+def test_rotation_never_lets_a_key_count_before_its_time(overlap):
+    file, old, _ = made(not_before=NOW + 7 * DAY, expires=NOW + 20 * DAY)
+    file, new, _ = rotate(file, PEPPER, old.id, now=NOW, overlap=overlap)
+    assert (new.not_before, new.expires) == (old.not_before, old.expires)
+    ended = find(file, old.id)
+    assert ended.state(NOW) in ("not yet", "disabled")
+    assert ended.state(NOW + overlap) in ("not yet", "disabled", "expired")
+    assert ended.state(NOW + 19 * DAY) != "active" or overlap > 19 * DAY
+
+
 @pytest.mark.parametrize("attributes", [{"disabled": True}, {"expires": NOW + DAY}])
 def test_a_key_that_has_ended_is_not_rotated(attributes):
     file, old, _ = made(**attributes)
