@@ -1,5 +1,6 @@
 """API keys: the platform's own, and those of labelled Kubernetes Secrets."""
 
+import base64
 import hmac
 import secrets
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from rayserve_platform.settings.auth.values import LabelSelector
 
 ENTRY = "api_key"
 """The entry of a Secret that holds the key: Authorino's contract."""
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""The annotation in which kubectl keeps what it was given: of a Secret, the data."""
 
 
 class OwnKeys(Idle):
@@ -58,12 +61,15 @@ class SecretKeys:
         if not key:
             raise ValueError(f"it has no entry '{ENTRY}'")
         metadata = secret["metadata"]
-        kept = ("name", "namespace", "uid", "labels", "annotations")
+        kept = ("name", "namespace", "uid", "labels")
+        told = {name: metadata[name] for name in kept if name in metadata}
+        if "annotations" in metadata:
+            told["annotations"] = _harmless(metadata["annotations"] or {}, key)
         identity = {
             "apiVersion": "v1",
             "kind": "Secret",
             "type": secret.get("type", "Opaque"),
-            "metadata": {name: metadata[name] for name in kept if name in metadata},
+            "metadata": told,
         }
         return self._digest(key), Known(identity=identity)
 
@@ -88,3 +94,13 @@ class SecretKeys:
     async def stop(self) -> None:
         """Stop following."""
         await self._secrets.stop()
+
+
+def _harmless(annotations: Mapping[str, Any], key: bytes) -> dict[str, Any]:
+    """Return the annotations without those that may tell the key."""
+    forms = (key.decode("utf-8", "replace"), base64.b64encode(key).decode())
+    return {
+        name: value
+        for name, value in annotations.items()
+        if name != APPLIED and not any(form in str(value) for form in forms)
+    }

@@ -47,6 +47,20 @@ async def test_a_key_is_known_by_its_secret(kube: KubeApi, guarded: Any) -> None
     assert await code_of(ask()) is Code.UNAUTHENTICATED
 
 
+async def test_no_annotation_tells_the_key(kube: KubeApi, guarded: Any) -> None:
+    applied = '{"data":{"api_key":"b2xkLWtleQ=="}}'
+    annotations = {
+        "kubectl.kubernetes.io/last-applied-configuration": applied,
+        "example.org/copy": '{"stringData":{"api_key":"k-alice"}}',
+        "example.org/encoded": "ay1hbGljZQ==",
+        "example.org/team": "ml",
+    }
+    await kube.put("alice", {"api_key": b"k-alice"}, labels=LABELS, annotations=annotations)
+    ask = await guarded(POLICY, kube=kube)
+    principal = await ask(headers=key("k-alice"))
+    assert principal.claims["metadata"]["annotations"] == {"example.org/team": "ml"}
+
+
 async def test_the_challenge_is_in_authorinos_form(kube: KubeApi, guarded: Any) -> None:
     ask = await guarded(POLICY, kube=kube)
     with pytest.raises(Denial) as caught:
