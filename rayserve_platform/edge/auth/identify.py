@@ -171,14 +171,20 @@ class Identification:
 
 
 def name_of(identity: Mapping[str, Any]) -> str:
-    """Return by which name an identity goes: the first of these that it has."""
+    """Return by which name an identity goes: the first of these that it has.
+
+    Of a signed token this is `sub`: unique, and the issuer's to give. `username` may be a name that
+    users choose for themselves.
+    """
     metadata = identity.get("metadata")
     nested = metadata.get("name") if isinstance(metadata, Mapping) else None
     username = identity.get("username")
     of_review = identity.get("user")
     if isinstance(of_review, Mapping):
         username = username or of_review.get("username")
-    for found in (username, identity.get("sub"), nested, identity.get("client_id")):
+    subject = identity.get("sub")
+    names = (subject, username) if "iss" in identity else (username, subject)
+    for found in (*names, nested, identity.get("client_id")):
         if isinstance(found, str) and found:
             return found
     return "anonymous"

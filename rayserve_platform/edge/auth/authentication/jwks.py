@@ -163,7 +163,10 @@ def _imported(found: Any) -> tuple[str | None, Key] | None:
     """Return a key that may verify signatures: a public one. What else a set has is passed over."""
     if not isinstance(found, Mapping) or found.get("kty") not in ("RSA", "EC", "OKP"):
         return None
-    if found.get("use", "sig") != "sig" or "verify" not in found.get("key_ops", ["verify"]):
+    operations = found.get("key_ops", ["verify"])
+    if found.get("use", "sig") != "sig" or not isinstance(operations, list):
+        return None
+    if "verify" not in operations:
         return None
     kid = found.get("kid")
     if kid is not None and not isinstance(kid, str):

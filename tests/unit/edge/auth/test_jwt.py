@@ -107,7 +107,10 @@ async def test_a_key_for_encryption_or_of_shared_secrets_is_passed_over(
 ) -> None:
     own = RSAKey.generate_key(2048, {"kid": "enc"})
     for_encryption = own.as_dict(private=False, use="enc")
-    issuer.more_keys = [for_encryption, {"kty": "oct", "kid": "s", "k": "c2VjcmV0"}, 7]
+    odd = [
+        {**for_encryption, "use": "sig", "key_ops": ops} for ops in (5, None, {"a": 1}, "verify")
+    ]
+    issuer.more_keys = [for_encryption, {"kty": "oct", "kid": "s", "k": "c2VjcmV0"}, 7, *odd]
     ask = await guarded(policy_of(issuer))
     assert (await ask(issuer.token())).id == "alice"
     issuer.keys["enc"], issuer.signs_with = own, "enc"
@@ -231,3 +234,10 @@ async def test_many_who_wait_for_keys_fetch_them_once(issuer: Issuer, guarded: A
     found = await asyncio.gather(*(ask(token) for _ in range(50)))
     assert {principal.id for principal in found} == {"alice"}
     assert [path for _, path in issuer.requests].count("/keys") == 1
+
+
+async def test_a_callers_name_is_the_issuers_not_one_that_they_choose(
+    issuer: Issuer, guarded: Any
+) -> None:
+    ask = await guarded(policy_of(issuer))
+    assert (await ask(issuer.token(username="admin"))).id == "alice"
