@@ -141,6 +141,13 @@ class Ingress(Settings):
     """Any option of a Serve deployment, under Serve's own name (`num_replicas`,
     `autoscaling_config`, `max_ongoing_requests`, …). Applies to a separate ingress."""
 
+    @field_validator("auth", mode="before")
+    @classmethod
+    def _checks_something(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("is empty; leave it out where no tokens are to be checked")
+        return value
+
     @field_validator("protocols")
     @classmethod
     def _speaks(cls, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -57,6 +57,9 @@ class Policy(Vocabulary):
 
     @model_validator(mode="after")
     def _refers(self) -> "Policy":
+        for name, listed in self.patterns.items():
+            if not listed:
+                raise ValueError(f"patterns.{name}: has no pattern, and would hold for everybody")
         for where, pattern in self._patterns():
             if pattern.patternRef is not None and pattern.patternRef not in self.patterns:
                 raise ValueError(f"{where}: patternRef '{pattern.patternRef}' is not in 'patterns'")

@@ -285,4 +285,6 @@ class Authorization(Rule):
     @model_validator(mode="after")
     def _one(self) -> "Authorization":
         self.one_of("patternMatching", "kubernetesSubjectAccessReview")
+        if self.patternMatching is not None and self.cache is not None:
+            raise ValueError("'cache' is of no use: 'patternMatching' asks nobody")
         return self

@@ -29,13 +29,19 @@ class Vocabulary(Settings):
     def one_of(self, *names: str, least: int = 1) -> None:
         """Refuse more than one of these fields, and (`least` 1) none.
 
+        A field that YAML leaves empty is not given: it says nothing that could be checked.
+
         Raises:
             ValueError: naming them.
         """
-        given = [name for name in names if name in self.model_fields_set]
+        given = [name for name in names if self.gives(name)]
         if len(given) > 1 or len(given) < least:
             what = "give one of" if least else "give at most one of"
             raise ValueError(f"{what} {', '.join(names)}; got {', '.join(given) or 'none'}")
+
+    def gives(self, name: str) -> bool:
+        """Say whether a field has something in it."""
+        return getattr(self, name) is not None
 
 
 class Value(Vocabulary):
@@ -53,6 +59,10 @@ class Value(Vocabulary):
         self.one_of("value", "selector", "expression")
         return self
 
+    def gives(self, name: str) -> bool:
+        """Say whether a field has something in it; null is a value as others are."""
+        return super().gives(name) or (name == "value" and name in self.model_fields_set)
+
 
 class Pattern(Vocabulary):
     """A condition: a comparison, a CEL predicate, a named list of patterns, or several of these."""
@@ -63,8 +73,8 @@ class Pattern(Vocabulary):
     predicate: str | None = None
     """A CEL expression that must be true; anything else, an error included, denies."""
     patternRef: str | None = None  # noqa: N815  # Authorino's name
-    all: tuple["Pattern", ...] | None = None
-    any: tuple["Pattern", ...] | None = None
+    all: tuple["Pattern", ...] | None = Field(default=None, min_length=1)
+    any: tuple["Pattern", ...] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _one(self) -> "Pattern":

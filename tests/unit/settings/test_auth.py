@@ -132,6 +132,20 @@ def test_a_whole_manifest_its_spec_and_the_spec_alone_are_the_same() -> None:
         ({"metadata": {"m": {"http": {"url": "file:///etc/passwd"}}}}, "should match pattern"),
         ({"response": {"unauthorized": {"code": 200}}}, "greater than or equal to 300"),
         ({"authorization": {"a": {"kubernetesSubjectAccessReview": {}}}}, "give one of user"),
+        ({"when": [{"all": []}]}, "when.0.all"),
+        ({"when": [{"any": [{"any": []}]}]}, "when.0.any.0.any"),
+        ({"patterns": {"p": []}}, "patterns.p: has no pattern"),
+        (
+            {
+                "authorization": {
+                    "a": {
+                        "patternMatching": {"patterns": [{"predicate": "true"}]},
+                        "cache": {"key": {"value": "x"}},
+                    }
+                }
+            },
+            "'cache' is of no use",
+        ),
     ],
 )
 def test_what_can_not_be_done_is_refused_by_name(spec: Any, said: str) -> None:
@@ -171,3 +185,56 @@ def test_a_policy_is_given_once_or_keys_alone() -> None:
     assert ingress.auth is not None
     assert "did you mean 'policy'?" in problems({"auth": {"polcy": {}}}, Ingress)
     assert problems({"auth": {"policy": {}, "public": ["everything"]}}, Ingress)
+
+
+ISSUED = {"issuerUrl": "https://x", "audiences": ["a"], "algorithms": ["RS256"]}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "apiKey",
+        "jwt",
+        "kubernetesTokenReview",
+        "oauth2Introspection",
+        "x509",
+        "plain",
+        "anonymous",
+    ],
+)
+def test_a_method_that_is_left_empty_is_none(method: str) -> None:
+    said = problems({"authentication": {"a": {method: None}}})
+    assert "give one of apiKey, jwt" in said
+    assert "got none" in said
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"authorization": {"a": {"patternMatching": None}}},
+        {"authorization": {"a": {"kubernetesSubjectAccessReview": None}}},
+        {"metadata": {"m": {"http": None}}},
+        {"metadata": {"m": {"userInfo": {"userInfoUrl": None}}}},
+        {"metadata": {"m": {"http": {"url": None}}}},
+        {"when": [{"predicate": None}]},
+        {"when": [{"patternRef": None}]},
+        {"when": [{"all": None}]},
+        {"when": [{"selector": None, "operator": None}]},
+        {"authentication": {"a": {"jwt": {**ISSUED, "issuerUrl": None}}}},
+        {"authentication": {"a": {"plain": {"selector": None}}}},
+        {"response": {"unauthorized": {"message": {"expression": None}}}},
+    ],
+    ids=str,
+)
+def test_an_alternative_that_is_left_empty_is_not_given(spec: Any) -> None:
+    assert "got none" in problems(spec)
+
+
+def test_a_value_may_be_null() -> None:
+    policy = Policy.model_validate({"response": {"unauthorized": {"body": {"value": None}}}})
+    assert policy.response.unauthorized.body is not None
+
+
+def test_token_checks_that_are_left_empty_are_refused() -> None:
+    assert "auth: is empty" in problems({"auth": None}, Ingress)
+    assert Ingress.model_validate({}).auth is None
