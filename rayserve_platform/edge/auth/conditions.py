@@ -96,7 +96,11 @@ def _comparison(pattern: Comparison, where: str) -> Test:
 
 
 def _includes(found: Any, wanted: str) -> bool:
-    return isinstance(found, list | tuple) and any(written(item) == wanted for item in found)
+    """Say whether a list has a value; one value is a list of it, as in Authorino."""
+    if found is None:
+        return False
+    listed = found if isinstance(found, list | tuple) else [found]
+    return any(written(item) == wanted for item in listed)
 
 
 class Computed:

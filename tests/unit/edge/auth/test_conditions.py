@@ -9,6 +9,7 @@ from rayserve_platform.core.principal import Target
 from rayserve_platform.edge.auth.denial import Denial
 from rayserve_platform.edge.auth.expression import EvaluationFault, Expression, PolicyFault, matches
 from rayserve_platform.edge.auth.selector import Selector
+from tests.kube import KubeApi
 
 ROOTS = {
     "auth": {
@@ -129,6 +130,9 @@ PASS = [
     {"selector": "request.path", "operator": "matches", "value": "^/v1/"},
     {"selector": "auth.identity.groups", "operator": "incl", "value": "ml"},
     {"selector": "auth.identity.groups", "operator": "excl", "value": "guests"},
+    {"selector": "auth.identity.username", "operator": "incl", "value": "alice"},
+    {"selector": "auth.identity.username", "operator": "excl", "value": "bob"},
+    {"selector": "auth.identity.missing", "operator": "excl", "value": "alice"},
     {"predicate": "model.name == 'llama' && model.adapter == ''"},
     {"predicate": "request.headers['x-tier'] == 'paid' && request.api == 'openai'"},
     {"patternRef": "posts"},
@@ -140,14 +144,15 @@ FAIL = [
     {"selector": "request.method", "operator": "eq", "value": "GET"},
     {"selector": "auth.identity.groups", "operator": "incl", "value": "m"},
     {"selector": "auth.identity.groups", "operator": "excl", "value": "ml"},
-    {"selector": "auth.identity.username", "operator": "incl", "value": "alice"},
+    {"selector": "auth.identity.username", "operator": "incl", "value": "ali"},
+    {"selector": "auth.identity.username", "operator": "excl", "value": "alice"},
+    {"selector": "auth.identity.missing", "operator": "incl", "value": ""},
     {"predicate": "model.name == 'mixtral'"},
     {"predicate": "auth.identity.missing == 1"},
     {"predicate": "'yes'"},
     {"predicate": "request.headers['absent'] == 'x'"},
     {"all": [{"predicate": "true"}, {"predicate": "false"}]},
     {"any": [{"predicate": "false"}, {"predicate": "auth.identity.missing == 1"}]},
-    {"any": []},
 ]
 NAMED = {"posts": [{"selector": "request.method", "operator": "eq", "value": "POST"}]}
 ALICE = {
@@ -233,15 +238,23 @@ async def test_a_decision_is_made_for_the_model_and_its_adapter(guarded: Any) ->
         assert (await refused(ask(target=target))).code is Code.PERMISSION_DENIED
 
 
-async def test_a_cached_permission_is_one_models_and_one_callers(guarded: Any) -> None:
+async def test_a_cached_permission_is_one_models_and_one_callers(
+    kube: KubeApi, guarded: Any
+) -> None:
+    kube.grant("a", verb="get", name="llama")
     by_header = {"plain": {"selector": "request.headers.x-user"}}
     rule = {
         "cache": {"key": {"value": "the same for all"}},
-        "patternMatching": {
-            "patterns": [{"predicate": "model.name == 'llama' && auth.identity.username == 'a'"}]
+        "kubernetesSubjectAccessReview": {
+            "user": {"selector": "auth.identity.username"},
+            "resourceAttributes": {
+                "name": {"expression": "model.name"},
+                "verb": {"value": "get"},
+            },
         },
     }
-    ask = await guarded({"authentication": {"u": by_header}, "authorization": {"r": rule}})
+    policy = {"authentication": {"u": by_header}, "authorization": {"r": rule}}
+    ask = await guarded(policy, kube=kube)
     await ask(headers={"x-user": "a"})
     for user, model in (("b", "llama"), ("a", "mixtral")):
         asking = ask(headers={"x-user": user}, target=Target(model=model))
