@@ -70,6 +70,10 @@ class Identification:
         rules = policy.authentication or {"anonymous": Authentication(anonymous=Anonymous())}
         named = policy.patterns
         ways = [_compiled(name, rule, named, policy, sources) for name, rule in rules.items()]
+        if sources.keys is not None and not any(
+            isinstance(way.run.method, OwnKeys) for way in ways
+        ):
+            raise PolicyFault("keys: no authentication rule takes them; add one with 'apiKey: {}'")
         self._groups = by_priority(ways)
         self.ways = {way.name: way for way in ways}
         self.waits = any(way.run.method.waits for way in ways)
@@ -91,6 +95,8 @@ class Identification:
             local = [way for way in group if way.run.method.is_local]
             remote = [way for way in group if not way.run.method.is_local]
             for way in local:
+                if _believes(way) and _is_unsure(failures):
+                    continue
                 known = await self._try(way, credentials, document, failures)
                 if known is not None:
                     return known
@@ -170,6 +176,19 @@ class Identification:
         await asyncio.gather(*(way.run.method.stop() for way in self.ways.values()))
 
 
+def _believes(way: Compiled[Way]) -> bool:
+    """Say whether a rule lets in whoever comes, without any proof."""
+    return isinstance(way.run.method, AnonymousCaller | PlainIdentity)
+
+
+def _is_unsure(failures: Sequence[tuple[str, Exception]]) -> bool:
+    """Say whether credentials were sent that could not be looked at.
+
+    Who they belong to may not be allowed what anybody else is.
+    """
+    return any(isinstance(failure, Unavailable) for _, failure in failures)
+
+
 def name_of(identity: Mapping[str, Any]) -> str:
     """Return by which name an identity goes: the first of these that it has.
 
@@ -191,8 +210,9 @@ def name_of(identity: Mapping[str, Any]) -> str:
 
 
 def _kind(failure: Exception) -> str:
-    kinds = {Rejected: "refused", Unavailable: "unavailable", EvaluationFault: "fault"}
-    return kinds[type(failure)]
+    if isinstance(failure, Unavailable):
+        return "unavailable"
+    return "refused" if isinstance(failure, Rejected) else "fault"
 
 
 def _with(document: Document, known: Known) -> Document:
@@ -238,9 +258,16 @@ def _method(rule: Authentication, where: str, policy: Policy, sources: Sources) 
         )
     if rule.x509 is not None:
         return ClientCertificate(sources.kubernetes, rule.x509, namespace)
+    return _without_proof(rule, where)
+
+
+def _without_proof(rule: Authentication, where: str) -> Method:
+    """Return a method that believes whoever comes; never one that the rule does not name."""
     if rule.plain is not None:
         return PlainIdentity(rule.plain, where)
-    return AnonymousCaller()
+    if rule.anonymous is not None:
+        return AnonymousCaller()
+    raise PolicyFault(f"{where}: has no method")
 
 
 def _audiences(policy: Policy, where: str) -> Sequence[str]:

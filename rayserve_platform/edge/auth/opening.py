@@ -18,6 +18,22 @@ from rayserve_platform.settings.auth.rules import ApiKey, Authentication
 from rayserve_platform.settings.model import validated
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice: of two rules with one name, only the last would count."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"'{key.value}' stands there twice", problem_mark=key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return node
+
+
 def open_gate(settings: Auth, targets: Targets) -> Gate:
     """Return the gate that settings describe; `targets` is as for `Gate`.
 
@@ -54,7 +70,7 @@ def read_policy(path: Path) -> Policy:
 def read_yaml(path: Path) -> Any:
     """Read a YAML file; raises as `open_gate`."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a safe one
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PolicyFault(f"{path}: can't be read: {reason}") from None

@@ -12,6 +12,7 @@ from rayserve_platform.core.principal import Target
 from rayserve_platform.edge.auth.denial import Denial
 from rayserve_platform.edge.auth.expression import PolicyFault
 from rayserve_platform.edge.auth.keystore import Key
+from rayserve_platform.edge.auth.opening import read_policy
 from rayserve_platform.edge.keys.followed import FollowedFile
 from rayserve_platform.edge.keys.store import ReloadingKeys
 from rayserve_platform.edge.keys.token import mint, written
@@ -85,6 +86,22 @@ async def test_own_keys_need_a_store(guarded: Any) -> None:
         await guarded(OWN)
 
 
+async def test_keys_that_no_rule_takes_are_refused(guarded: Any) -> None:
+    for policy in ({}, {"authentication": {"a": rule("a")}}):
+        with pytest.raises(PolicyFault, match="keys: no authentication rule takes them"):
+            await guarded(policy, keys=Keys(None))
+
+
+def test_a_policy_file_with_a_key_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    rules = "spec: {authentication: {a: &a {plain: {selector: x}}, b: {<<: *a, priority: 1}%s}}"
+    path.write_text(rules % "", encoding="utf-8")
+    assert list(read_policy(path).authentication) == ["a", "b"]
+    path.write_text(rules % ", 'a': {anonymous: {}}", encoding="utf-8")
+    with pytest.raises(PolicyFault, match="'a' stands there twice"):
+        read_policy(path)
+
+
 def rule(username: str, **fields: Any) -> dict[str, Any]:
     return {"plain": {"expression": f"{{'username': '{username}'}}"}, **fields}
 
@@ -117,6 +134,18 @@ async def test_one_authority_down_is_an_outage_unless_another_knows_the_caller(
     assert (await ask("good")).rule == "kube"
     assert (await refused(ask(token))).code is Code.UNAVAILABLE
     assert (await refused(ask("bad"))).code is Code.UNAUTHENTICATED, "it is no JWT"
+
+
+@pytest.mark.parametrize("later", [{"anonymous": {}}, {"plain": {"expression": "{'a': 'b'}"}}])
+async def test_while_an_authority_is_down_nobody_with_a_token_passes_as_anybody(
+    kube: KubeApi, guarded: Any, later: Any
+) -> None:
+    review = {"kubernetesTokenReview": {"audiences": ["rayserve"]}}
+    rules = {"authentication": {"kube": review, "rest": {**later, "priority": 1}}}
+    await kube.stop()
+    ask = await guarded(rules, kube=kube)
+    assert (await refused(ask("some"))).code is Code.UNAVAILABLE
+    assert (await ask()).rule == "rest"
 
 
 async def test_defaults_and_overrides_shape_an_identity(guarded: Any) -> None:
