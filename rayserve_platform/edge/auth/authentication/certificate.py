@@ -97,7 +97,10 @@ def _pem_of(raw: str, *, xfcc: bool) -> bytes:
     last = _split(raw, ",")[-1]
     for pair in _split(last, ";"):
         name, _, value = pair.partition("=")
-        fields[name.strip().lower()] = value.strip().strip('"')
+        known = name.strip().lower()
+        if known in fields and known in ("cert", "hash"):
+            raise ValueError(f"it has several {known}")
+        fields[known] = value.strip().strip('"')
     pem = unquote(fields.get("cert", "")).encode()
     claimed = fields.get("hash")
     if claimed is not None and pem:
@@ -119,10 +122,17 @@ def _pem(der: bytes) -> bytes:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split a header's elements; what stands between quotes is left whole."""
-    parts, quoted, start = [], False, 0
+    """Split a header's elements; what stands between quotes is left whole.
+
+    A quote behind a backslash is part of a value, as Envoy writes those of a subject.
+    """
+    parts, quoted, escaped, start = [], False, False, 0
     for place, char in enumerate(text):
-        if char == '"':
+        if escaped:
+            escaped = False
+        elif char == "\\" and quoted:
+            escaped = True
+        elif char == '"':
             quoted = not quoted
         elif char == separator and not quoted:
             parts.append(text[start:place])

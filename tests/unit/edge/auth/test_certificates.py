@@ -153,6 +153,22 @@ async def test_headers_without_a_certificate_are_refused(
     assert await code_of(ask()) is Code.UNAUTHENTICATED
 
 
+async def test_a_subject_with_quotes_in_it_brings_no_other_certificate(
+    kube: KubeApi, guarded: Any, authority: Signed
+) -> None:
+    await kube.put("ca", {"ca.crt": authority.pem}, labels=LABELS)
+    ask = await guarded(policy(), kube=kube)
+    name = "x-forwarded-client-cert"
+    alice, mallory = (
+        xfcc(issued(who, authority))[name].replace('Cert="', "Cert=").rstrip('"')
+        for who in ("alice", "mallory")
+    )
+    for subject in (f'CN=m\\";{mallory};x=\\"', f'CN=m\\",{mallory};x=\\"'):
+        assert await code_of(ask(headers={name: f'{alice};Subject="{subject}"'})) == "alice"
+    twice = {name: f"{alice};{mallory}"}
+    assert await code_of(ask(headers=twice)) is Code.UNAUTHENTICATED
+
+
 async def test_of_several_hops_the_last_one_counts(
     kube: KubeApi, guarded: Any, authority: Signed
 ) -> None:
