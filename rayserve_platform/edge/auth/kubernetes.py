@@ -24,7 +24,10 @@ log = logging.getLogger("rayserve.auth")
 
 REVIEW_TOKEN = "/apis/authentication.k8s.io/v1/tokenreviews"
 REVIEW_ACCESS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-WATCH_S = 240
+WATCH_S = 30
+"""A watch is ended by the server after this time, and begun anew: so a connection of which only
+this end is left is found out, and a revocation held up no longer."""
+WATCH_GRACE_S = 5
 RETRY_S = 1.0
 """Between two attempts at a list: keys are believed again within this time of a server's return."""
 MAX_LINE_BYTES = 2**22
@@ -111,7 +114,7 @@ class KubernetesApi:
     def open(self, url: str) -> Any:
         """Open a stream of a watch."""
         options: dict[str, Any] = {"ssl": self._tls} if self.tls() else {}
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=WATCH_S + 30)
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=WATCH_S + WATCH_GRACE_S)
         return self._authorities.session.get(
             url, headers=self.headers(), timeout=limit, allow_redirects=False, **options
         )
@@ -178,7 +181,7 @@ class Secrets:
                 version = await self._list_or_none()
             try:
                 version = await self._watch(version)
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError, Unavailable) as error:
+            except Exception as error:  # noqa: BLE001  # whatever a server says, keys are followed
                 log.warning("the watch of Secrets ended: %s: %s", type(error).__name__, error)
                 version = None
 
@@ -202,6 +205,7 @@ class Secrets:
         query = {
             **self._query,
             "watch": "true",
+            "allowWatchBookmarks": "true",
             "resourceVersion": version,
             "timeoutSeconds": str(WATCH_S),
         }

@@ -102,6 +102,18 @@ async def test_a_watch_that_is_too_old_is_begun_anew(
     assert await code_of(ask(headers=key("k1"))) == "alice"
 
 
+@pytest.mark.parametrize("line", [{"message": "x"}, {"type": "ADDED"}, [], 1, {"type": 1}], ids=str)
+async def test_a_watch_that_tells_nonsense_is_begun_anew(
+    kube: KubeApi, guarded: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch, line: Any
+) -> None:
+    monkeypatch.setattr(kubernetes, "RETRY_S", 0.01)
+    await kube.put("alice", {"api_key": b"k1"}, labels=LABELS)
+    ask = await guarded(POLICY, kube=kube)
+    await kube.tell(line)
+    await eventually(lambda: len(kube.requests) == 4)  # list, watch; list, watch
+    assert await code_of(ask(headers=key("k1"))) == "alice"
+
+
 async def test_an_outage_keeps_the_last_keys_and_recovers(
     kube: KubeApi, guarded: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
