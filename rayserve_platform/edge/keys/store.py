@@ -94,9 +94,13 @@ class ReloadingKeys:
 
     async def _follow(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_S if self._fault else None):
-                    await self._source.changed()
+            try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RETRY_S if self._fault else None):
+                        await self._source.changed()
+            except Exception:
+                log.exception("changes of the API keys could not be followed; they are read anew")
+                await asyncio.sleep(RETRY_S)
             await self._reload()
 
     async def _reload(self) -> None:

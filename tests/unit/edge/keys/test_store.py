@@ -200,6 +200,22 @@ async def test_readers_never_see_half_a_set_while_it_is_replaced(tmp_path, follo
     assert not misses
 
 
+async def test_a_source_that_fails_in_an_unknown_way_is_followed_on(
+    tmp_path, follow, eventually, monkeypatch
+):
+    monkeypatch.setattr(module, "RETRY_S", LOOK_S)
+    path = tmp_path / "keys.json"
+    add(path)
+
+    async def fails(_self):
+        raise KeyError("type")
+
+    monkeypatch.setattr(FollowedFile, "changed", fails)
+    store = await follow(path)
+    token = add(path, "bob")
+    await eventually(lambda: store.find(token) is not None)
+
+
 async def test_stopping_ends_the_following(tmp_path, follow):
     path = tmp_path / "keys.json"
     add(path)
