@@ -86,6 +86,7 @@ class OpenAIHttp:
             raise invalid("'model' must be a string.", "model")
         served = await self._catalog.resolve(name)
         exchange.record.model = served.adapter or served.card.id
+        _check_attended(route, content)
         if _is_form(exchange):
             await self._check_adapters(served)
         if route.key in served.card.native:
@@ -153,6 +154,15 @@ def _queried_model(exchange: Exchange) -> str | None:
     """Return `?model=`: how a request without a JSON body names one of several models."""
     query = parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"))
     return query["model"][0] if "model" in query else None
+
+
+def _check_attended(route: Route, content: dict[str, Any]) -> None:
+    """Refuse a response in the background.
+
+    It would go on after its request: beyond what its caller may have running, and uncounted.
+    """
+    if route.key == "POST /v1/responses" and content.get("background") not in (None, False):
+        raise invalid("'background' is not supported: the answer must be waited for.", "background")
 
 
 def _is_form(exchange: Exchange) -> bool:

@@ -199,3 +199,18 @@ async def test_native_and_translated_models_stand_side_by_side(serve_http, make_
     refused = await server.client.post(CHAT, json={**BODY, "model": "fake"})
     assert refused.json()["error"]["param"] == "tools"
     assert len(native.calls) == 1
+
+
+@pytest.mark.parametrize("value", [True, 1, "true", [], {}])
+async def test_a_response_in_the_background_is_refused_since_nothing_would_count_it(
+    serve_http, make_native, value
+):
+    native = make_native("POST /v1/responses")
+    server = await serve_http(native)
+    body = {"model": "native", "input": "hi", "background": value}
+    response = await server.client.post("/v1/responses", json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "background"
+    assert not native.calls
+    response = await server.client.post("/v1/responses", json={**body, "background": False})
+    assert response.status_code == 200
