@@ -16,7 +16,7 @@ from rayserve_platform.core.principal import ACCESS
 from rayserve_platform.core.runtime import Message, Receive, Scope, Send
 from rayserve_platform.edge.accounts import Accounts
 from rayserve_platform.edge.auth.denial import Denial
-from rayserve_platform.edge.auth.gate import Gate, Unlimited
+from rayserve_platform.edge.auth.gate import Gate, Unlimited, entering, note
 from rayserve_platform.edge.auth.http import OPEN, credentials_of, request_of, stripped
 from rayserve_platform.edge.exchange import ClientGone, Exchange, Headers
 from rayserve_platform.edge.limits import Admission
@@ -98,7 +98,7 @@ class HttpEdge:
             running.dec()
             duration_s = time.monotonic() - began
             finish(exchange.record, duration_s=duration_s, access_log=self._settings.access_log)
-            if exchange.path not in protocol.exempt:
+            if exchange.path not in protocol.exempt or exchange.record.refused_by:
                 self._accounts.settle(exchange.record, duration_s=duration_s)
 
     def _exchange(
@@ -173,7 +173,8 @@ class HttpEdge:
             request = request_of(
                 exchange.sent, path=exchange.path, id=exchange.request_id, protocol=protocol.name
             )
-            exchange.session = await gate.enter(credentials_of(exchange.sent), request)
+            with entering(exchange.record):
+                exchange.session = await gate.enter(credentials_of(exchange.sent), request)
             exchange.record.principal = exchange.session.principal
             ACCESS.set(exchange.session)
 
@@ -188,7 +189,7 @@ async def _refuse(protocol: HttpProtocol, exchange: Exchange, error: PlatformErr
     if error.retry_after_s is not None:
         headers = [*headers, (b"retry-after", b"%d" % max(1, round(error.retry_after_s)))]
     if isinstance(error, Refusal):
-        exchange.record.refused_by = error.rule
+        note(exchange.record, error)
         headers = [*headers, *_encoded(error.headers)]
     if isinstance(error, Denial) and error.body is not None:
         body = error.body.encode()

@@ -28,7 +28,7 @@ from rayserve_platform.core.errors import Code, PlatformError, Refusal, internal
 from rayserve_platform.core.principal import ACCESS
 from rayserve_platform.core.usage import METER
 from rayserve_platform.edge.accounts import Accounts
-from rayserve_platform.edge.auth.gate import Gate, Session
+from rayserve_platform.edge.auth.gate import Gate, Session, entering, note
 from rayserve_platform.edge.auth.rpc import credentials_of, paths_of, request_of, stripped
 from rayserve_platform.edge.limits import Admission
 from rayserve_platform.edge.observe import Record, finish, in_progress, request_id
@@ -201,7 +201,8 @@ class RpcEdge:
         sent = context.invocation_metadata()
         path = self._paths.get(call.method, f"/{call.method}")
         request = request_of(sent, path, context.peer(), id=call.request_id, protocol=protocol.name)
-        call.session = await self._gate.enter(credentials_of(sent), request)
+        with entering(call.record):
+            call.session = await self._gate.enter(credentials_of(sent), request)
         call.record.principal = call.session.principal
         ACCESS.set(call.session)
 
@@ -252,7 +253,7 @@ class RpcEdge:
             duration_s = time.monotonic() - began
             access_log = self._access_log and not protocol.exempt
             finish(call.record, duration_s=duration_s, access_log=access_log)
-            if not protocol.exempt:
+            if not protocol.exempt or call.record.refused_by:
                 self._accounts.settle(call.record, duration_s=duration_s)
 
 
@@ -271,7 +272,7 @@ def _refuse(protocol: RpcProtocol, call: Call, context: Any, error: Exception) -
     if retry_after_s is not None:
         trailing.append(("retry-after", str(max(1, round(retry_after_s)))))
     if isinstance(error, Refusal):
-        call.record.refused_by = error.rule
+        note(call.record, error)
         trailing += error.headers
     context.set_trailing_metadata(trailing)
     return _fail(context, code, details)

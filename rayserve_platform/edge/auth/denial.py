@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from rayserve_platform.core.errors import Code, Refusal
+from rayserve_platform.core.principal import Principal
 
 RETRY_AFTER_S = 1.0
 
@@ -36,6 +37,10 @@ class Denial(Refusal):
         self.reason = reason
         self.status = status
         self.body = body
+        self.principal: Principal | None = None
+        """Who was refused, where that is known; for the audit log."""
+        self.model = ""
+        """The model that they were refused, or the adapter; for the audit log."""
 
 
 def unavailable(rule: str, reason: str) -> Denial:

@@ -5,9 +5,10 @@ about that one; a request that means none is answered to whoever may call at lea
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import Code, PlatformError, Refusal
 from rayserve_platform.core.principal import Principal, Target
 from rayserve_platform.edge.auth.attributes import Request
 from rayserve_platform.edge.auth.authorize import forbidden
@@ -18,6 +19,24 @@ from rayserve_platform.edge.auth.guard import Guard, Known
 from rayserve_platform.edge.observe import Record
 
 Targets = Callable[[], Awaitable[Sequence[Target]]]
+
+
+@contextmanager
+def entering(record: Record) -> Iterator[None]:
+    """Note on a request's record why it was not let in."""
+    try:
+        yield
+    except PlatformError as error:
+        record.refused_by = error.rule if isinstance(error, Refusal) else "credentials"
+        raise
+
+
+def note(record: Record, error: Refusal) -> None:
+    """Note on a request's record what refused it, whom, and which model."""
+    record.refused_by = error.rule
+    if isinstance(error, Denial):
+        record.principal = record.principal or error.principal
+        record.model = record.model or error.model
 
 
 class Gate:
@@ -62,7 +81,7 @@ class Session:
         self.principal = known.principal
         self.is_settled = known.free
         self._denial: Denial | None = None
-        self._hidden = ""
+        self._hidden: Denial | None = None
 
     async def require(self, target: Target) -> None:
         """Raise unless the target may be called."""
@@ -77,7 +96,7 @@ class Session:
             found = [await self._decide(targets[0])]
             if isinstance(found[0], Denial):
                 # It is answered as if it were not there; the audit log knows better.
-                self._hidden = found[0].rule
+                self._hidden = found[0]
         else:
             found = await asyncio.gather(*(self._decide(target) for target in targets))
         permitted = [
@@ -121,7 +140,8 @@ class Session:
     def finish(self, record: Record) -> None:
         """Tell of the decision, now that the request has been answered."""
         record.principal = self.principal
-        record.refused_by = record.refused_by or self._hidden
+        if self._hidden is not None and not record.refused_by:
+            note(record, self._hidden)
         self._guard.tell(self._known.document)
 
 

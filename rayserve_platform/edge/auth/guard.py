@@ -123,6 +123,7 @@ class Guard:
 
     async def identify(self, credentials: Credentials, document: Document) -> Known:
         """Run authentication and metadata; raises as `decide`."""
+        principal = None
         try:
             if not self._applies(document):
                 return Known(document, Principal(id="anonymous"), None, free=True)
@@ -134,7 +135,9 @@ class Guard:
             _check_protocol(found.key, document.request.protocol)
             return Known(document, principal, found.key)
         except Denial as denial:
-            raise self._told(denial, document) from None
+            told = self._told(denial, document)
+            told.principal = principal
+            raise told from None
 
     def _applies(self, document: Document) -> bool:
         try:
@@ -158,7 +161,9 @@ class Guard:
             else:
                 await self._permission.check(document)
         except Denial as denial:
-            raise self._told(denial, document) from None
+            told = self._told(denial, document)
+            told.principal, told.model = known.principal, target.adapter or target.model
+            raise told from None
         _count(known.principal.rule, "allowed")
         headers = self.responses.headers(document)
         metadata = self.responses.metadata(document)
