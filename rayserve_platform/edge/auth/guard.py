@@ -24,6 +24,7 @@ from rayserve_platform.edge.auth.denial import Denial, unavailable
 from rayserve_platform.edge.auth.document import Document
 from rayserve_platform.edge.auth.enrich import Enrichment
 from rayserve_platform.edge.auth.expression import EvaluationFault
+from rayserve_platform.edge.auth.headers import folded
 from rayserve_platform.edge.auth.identify import Identification, name_of
 from rayserve_platform.edge.auth.keystore import Key, KeyStore
 from rayserve_platform.edge.auth.respond import Responses
@@ -246,4 +247,4 @@ def _secret_headers(policy: Policy) -> frozenset[str]:
         if rule.x509 is not None:
             source = rule.x509.source
             names.add((source.xfccHeader or source.clientCertHeader or "").lower())
-    return frozenset(names)
+    return frozenset(map(folded, names))

@@ -6,7 +6,7 @@ from rayserve_platform.core.runtime import Scope
 from rayserve_platform.edge.auth.attributes import Request
 from rayserve_platform.edge.auth.credentials import Credentials
 from rayserve_platform.edge.auth.guard import Guard
-from rayserve_platform.edge.auth.headers import is_internal
+from rayserve_platform.edge.auth.headers import folded, is_internal
 
 OPEN = {"docs": ("/docs", "/openapi.json"), "metrics": ("/metrics",)}
 """The paths that `auth.public` opens."""
@@ -53,7 +53,7 @@ def stripped(scope: Scope, guard: Guard | None) -> Scope:
     kept = [
         (name, value)
         for name, value in scope["headers"]
-        if not is_internal(text := name.decode("latin-1").lower()) and text not in secret
+        if not is_internal(text := folded(name.decode("latin-1"))) and text not in secret
     ]
     changed: Scope = {**scope, "headers": kept}
     if guard is not None and guard.secret_parameters and _query(scope):

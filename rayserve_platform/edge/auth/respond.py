@@ -10,6 +10,7 @@ from rayserve_platform.edge.auth.conditions import Computed, Patterns, computed
 from rayserve_platform.edge.auth.denial import Denial
 from rayserve_platform.edge.auth.document import Document
 from rayserve_platform.edge.auth.expression import EvaluationFault, PolicyFault
+from rayserve_platform.edge.auth.headers import folded
 from rayserve_platform.edge.auth.rule import Compiled, by_priority
 from rayserve_platform.edge.auth.selector import written
 from rayserve_platform.settings.auth.policy import Policy
@@ -50,7 +51,7 @@ class Responses:
         self._metadata = _items(given.success.dynamicMetadata, named, f"{PHASE}.dynamicMetadata")
         for rule in self._headers:
             _check_name(rule.run.key, rule.where)
-        self.header_names = frozenset(rule.run.key.lower() for rule in self._headers)
+        self.header_names = frozenset(folded(rule.run.key) for rule in self._headers)
         self._denials = {
             Code.UNAUTHENTICATED: Refusal(given.unauthenticated, "response.unauthenticated"),
             Code.PERMISSION_DENIED: Refusal(given.unauthorized, "response.unauthorized"),

@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pool
 from rayserve_platform.edge.auth.attributes import Request
 from rayserve_platform.edge.auth.credentials import Credentials
 from rayserve_platform.edge.auth.guard import Guard
-from rayserve_platform.edge.auth.headers import is_internal
+from rayserve_platform.edge.auth.headers import folded, is_internal
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -58,5 +58,5 @@ def stripped(sent: Metadata, guard: Guard | None) -> dict[str, Any]:
     return {
         name: value
         for name, value in sent
-        if not is_internal(name.lower()) and name.lower() not in secret
+        if not is_internal(text := folded(name)) and text not in secret
     }

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.principal import Target
+from rayserve_platform.edge.auth import http, rpc
 from rayserve_platform.edge.auth.denial import Denial
 from rayserve_platform.edge.auth.expression import PolicyFault
 from rayserve_platform.edge.auth.keystore import Key
@@ -293,3 +294,13 @@ async def test_decisions_are_counted_and_their_reasons_written_down_without_toke
         "request r-1 of 'counted' is refused by authorization.only: the patterns don't hold",
         "request r-1 of '' is refused by authentication: own: no such API key",
     ]
+
+
+async def test_a_header_of_the_policys_is_nobodys_else_s_in_any_spelling(guarded: Any) -> None:
+    user = {"plain": {"selector": "auth.identity.username"}, "key": "X-User_Name"}
+    ask = await guarded({"response": {"success": {"headers": {"user": user}}}})
+    sent = [("x-user-name", "eve"), ("x_user_name", "eve"), ("X-User_name", "eve"), ("x-ok", "1")]
+    assert rpc.stripped(sent, ask.guard) == {"x-ok": "1"}
+    headers = [(name.encode(), value.encode()) for name, value in sent]
+    scope = http.stripped({"headers": headers, "query_string": b""}, ask.guard)
+    assert scope["headers"] == [(b"x-ok", b"1")]
