@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from rayserve_platform.core.adapted import AdaptedRuntime
 from rayserve_platform.core.entry import BRIEFLY_S, Entry, Served
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import ModelCard, Task
@@ -62,7 +63,15 @@ class Catalog:
                 f"The model '{served.card.id}' could not be loaded.",
                 param="model",
             )
-        return _metered(served)
+        return self._bounded(_metered(served))
+
+    def _bounded(self, served: Served) -> Served:
+        """Return an adapter with a runtime that does nothing else for who may use only that."""
+        access = self._access()
+        if access is None or served.adapter is None:
+            return served
+        runtime = AdaptedRuntime(served.runtime, access, _target(served))
+        return replace(served, runtime=runtime)
 
     async def look_up(self, name: str, version: str | None = None) -> Served:
         """Return what a name stands for as `resolve` does, broken models included."""
@@ -74,8 +83,10 @@ class Catalog:
             raise await self._unknown(name)
         return found
 
-    async def adapted(self, served: Served, adapter: str) -> Served | None:
+    async def adapted(self, served: Served, adapter: str | None) -> Served | None:
         """Return a model with an adapter that only its runtime knows; None where it is forbidden.
+
+        Without an adapter it is the model itself that is asked for.
 
         Raises:
             PlatformError: as the request's `ACCESS`.

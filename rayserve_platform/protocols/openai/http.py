@@ -90,7 +90,7 @@ class OpenAIHttp:
         if _is_form(exchange):
             await self._check_adapters(served)
         if route.key in served.card.native:
-            body = _own_name(served, name, content, body)
+            body = _own_name(served, content, body)
             await native.forward(
                 exchange, cast("NativeHttp", served.runtime), body, is_json=bool(content)
             )
@@ -102,11 +102,12 @@ class OpenAIHttp:
             )
 
     async def _check_adapters(self, served: Served) -> None:
-        """Refuse a form whose caller may not use all adapters: it is read by the runtime alone."""
-        for adapter in served.card.adapters:
-            if await self._catalog.adapted(served, adapter.name) is None:
+        """Refuse a form whose caller may not use all that it may name: the runtime reads it."""
+        for name in (None, *(adapter.name for adapter in served.card.adapters)):
+            if await self._catalog.adapted(served, name) is None:
                 raise invalid(
-                    "A form may name any adapter of this model, and you may not call all of them.",
+                    "A form may name this model and any adapter of it, and you may not call all of"
+                    " them.",
                     "model",
                 )
 
@@ -166,6 +167,9 @@ def _check_attended(route: Route, content: dict[str, Any]) -> None:
 
 
 def _is_form(exchange: Exchange) -> bool:
+    """Say whether a body is a form; a runtime may read another one of several content types."""
+    if sum(name == b"content-type" for name, _ in exchange.scope["headers"]) > 1:
+        raise invalid("The header 'Content-Type' must stand there once.")
     kind = exchange.headers.get(b"content-type", b"").lower()
     return kind.startswith(b"multipart/")
 
@@ -185,16 +189,18 @@ def _decode(exchange: Exchange, body: bytes) -> dict[str, Any]:
     return content
 
 
-def _own_name(served: Served, name: str | None, content: dict[str, Any], body: bytes) -> bytes:
-    """Let a native server read a name that it knows.
+def _own_name(served: Served, content: dict[str, Any], body: bytes) -> bytes:
+    """Let a native server read the name that was decided upon, and that it knows.
 
-    A gateway may call a model otherwise, and a request for the only model need not name it.
+    A gateway may call a model otherwise, and the body need not name what the query does.
     """
-    card = served.card
-    if served.adapter or name == card.id or name in card.aliases or not content:
+    card, written = served.card, content.get("model")
+    own = served.adapter or card.id
+    is_alias = served.adapter is None and written in card.aliases
+    if not content or written == own or is_alias:
         return body
     try:
-        return orjson.dumps({**content, "model": card.id})
+        return orjson.dumps({**content, "model": own})
     except orjson.JSONEncodeError:
         # It has been decoded from JSON, so depth is all that can be wrong: 254 levels are written.
         raise invalid("The request body is nested too deeply.", "body") from None

@@ -1,6 +1,7 @@
 """`fmaas.GenerationService`: check, translate, generate, translate back."""
 
 import asyncio
+import posixpath
 import time
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -15,6 +16,7 @@ from rayserve_platform.core.messages import Generate, Tokenize
 from rayserve_platform.edge.observe import request_id
 from rayserve_platform.edge.quotas.exceeded import QuotaExceeded
 from rayserve_platform.edge.rpc import STATUS, Call, Stream, Unary
+from rayserve_platform.formats.adapter import not_an_id
 from rayserve_platform.pb import generation_pb2 as pb
 from rayserve_platform.protocols.tgis.metrics import Kind, TgisMetrics
 from rayserve_platform.protocols.tgis.options import Options
@@ -154,8 +156,7 @@ class TgisRpc:
         request = call.request
         served = await self._served(call)
         adapter = adapter_of(request)
-        if adapter is not None and await self._catalog.adapted(served, adapter) is None:
-            raise _no_adapter(adapter)
+        await self._may_use(served, adapter)
         problem = _problem(request.params, self._options)
         if adapter is not None and (problem is not None or not texts):
             # An adapter that does not exist is told of first, and only the runtime knows.
@@ -169,7 +170,7 @@ class TgisRpc:
                 request.params,
                 self._options,
                 model=served.card.id,
-                adapter=adapter,
+                adapter=adapter or served.adapter,
                 stream=stream,
                 request_id=call.request_id,
             )
@@ -180,9 +181,7 @@ class TgisRpc:
     async def _tokenize(self, call: Call) -> Any:
         request = _bounded(call)
         served = await self._served(call)
-        adapter = adapter_of(request)
-        if adapter is not None and await self._catalog.adapted(served, adapter) is None:
-            raise _no_adapter(adapter)
+        await self._may_use(served, adapter_of(request))
         self._metrics.tokenized.inc()
         self._metrics.tokenized_inputs.inc(len(request.requests))
         answer = pb.BatchedTokenizeResponse()
@@ -197,6 +196,15 @@ class TgisRpc:
                     answer.responses.append(from_tokens(tokens, request))
                     self._metrics.tokenize_tokens.observe(len(tokens.ids))
         return answer
+
+    async def _may_use(self, served: Served, adapter: str | None) -> None:
+        """Refuse an adapter that is not the caller's, and another spelling of one that may be."""
+        if adapter is None:
+            return
+        if adapter != posixpath.normpath(adapter) or adapter.startswith("/"):
+            raise not_an_id(adapter)
+        if await self._catalog.adapted(served, adapter) is None:
+            raise _no_adapter(adapter)
 
     async def _model_info(self, call: Call) -> Any:
         return from_card((await self._served(call)).card, self._options)

@@ -28,6 +28,7 @@ class Native:
         self._settings = self._fake._settings
         self.heads: list[dict[str, str]] = []
         self.queries: list[bytes] = []
+        self.bodies: list[bytes] = []
 
     async def describe(self) -> Any:
         cards = await self._fake.describe()
@@ -40,7 +41,7 @@ class Native:
         headers = [(name.decode(), value.decode()) for name, value in scope["headers"]]
         self.heads.append(dict(headers))
         self.queries.append(scope["query_string"])
-        await receive()
+        self.bodies.append((await receive())["body"])
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 
@@ -90,18 +91,54 @@ async def test_a_form_is_for_whoever_may_use_every_adapter_that_it_may_name(
     engine = Native("POST /v1/audio/transcriptions", adapters=("sql", "law"))
     server = await serve("openai", engine)
     for models, status in (
-        (["alpha"], 400),
+        (["alpha"], 404),
         (["alpha", "sql"], 400),
+        (["sql", "law"], 400),
         (["alpha", "sql", "law"], 200),
     ):
         answer = await server.http.post(
-            "/v1/audio/transcriptions",
+            "/v1/audio/transcriptions?model=sql",
             files={"file": b"RIFF"},
             data={"model": "law"},
             headers=bearer(issuer.token(models=models)),
         )
         assert answer.status_code == status
     assert len(engine.heads) == 1
+
+
+async def test_an_engine_reads_the_adapter_that_was_decided_upon(
+    serve: Any, issuer: Issuer
+) -> None:
+    engine = Native(adapters=("sql",))
+    server = await serve("openai", engine)
+    only = bearer(issuer.token(models=["sql"]))
+    for query, body in (("?model=sql", {"prompt": "x"}), ("", {"prompt": "x", "model": "sql"})):
+        answer = await server.http.post(f"/v1/completions{query}", json=body, headers=only)
+        assert answer.status_code == 200
+    assert [orjson.loads(body)["model"] for body in engine.bodies] == ["sql", "sql"]
+    for model in (None, "alpha"):
+        answer = await server.http.post(
+            "/v1/completions?model=sql", json={"prompt": "x", "model": model}, headers=only
+        )
+        assert answer.status_code in (403, 404)
+    assert len(engine.bodies) == 2
+
+
+async def test_a_body_of_two_kinds_is_refused(serve: Any, issuer: Issuer) -> None:
+    engine = Native(adapters=("sql",))
+    server = await serve("openai", engine)
+    kinds = ("application/json", "multipart/form-data; boundary=x")
+    for first, last in (kinds, kinds[::-1]):
+        headers = [
+            ("authorization", f"Bearer {issuer.token(models=['alpha', 'sql'])}"),
+            ("content-type", first),
+            ("content-type", last),
+        ]
+        answer = await server.http.post(
+            "/v1/completions?model=sql", content=b'{"model": "alpha"}', headers=headers
+        )
+        assert answer.status_code == 400
+    assert not engine.bodies
 
 
 async def test_internal_headers_end_at_the_edge_without_token_checks_as_well(
