@@ -24,12 +24,6 @@ def not_retrieved(adapter_id: str, reason: str) -> PlatformError:
     return _refused(f"can't retrieve adapter with id '{adapter_id[:SHOWN_CHARS]}': {reason}")
 
 
-def not_an_id(adapter_id: str) -> PlatformError:
-    """Return what is said of a text that names no adapter."""
-    shown = adapter_id[:SHOWN_CHARS]
-    return _refused(f"Invalid adapter id '{shown}', must contain only alphanumeric, _ and - and /")
-
-
 def find_adapter(store: Path, adapter_id: str) -> Path:
     """Return the directory of a LoRA adapter; never one outside of `store`.
 
@@ -42,7 +36,10 @@ def find_adapter(store: Path, adapter_id: str) -> Path:
         path = (root / adapter_id).resolve() if ID.fullmatch(adapter_id) else None
         inside = path is not None and path != root and path.is_relative_to(root)
         if path is None or not inside:
-            raise not_an_id(adapter_id)
+            shown = adapter_id[:SHOWN_CHARS]
+            raise _refused(
+                f"Invalid adapter id '{shown}', must contain only alphanumeric, _ and - and /"
+            )
         if not path.is_dir():
             raise not_retrieved(adapter_id, "directory does not exist")
         content = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))

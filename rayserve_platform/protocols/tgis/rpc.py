@@ -16,7 +16,6 @@ from rayserve_platform.core.messages import Generate, Tokenize
 from rayserve_platform.edge.observe import request_id
 from rayserve_platform.edge.quotas.exceeded import QuotaExceeded
 from rayserve_platform.edge.rpc import STATUS, Call, Stream, Unary
-from rayserve_platform.formats.adapter import not_an_id
 from rayserve_platform.pb import generation_pb2 as pb
 from rayserve_platform.protocols.tgis.metrics import Kind, TgisMetrics
 from rayserve_platform.protocols.tgis.options import Options
@@ -202,7 +201,7 @@ class TgisRpc:
         if adapter is None:
             return
         if adapter != posixpath.normpath(adapter) or adapter.startswith("/"):
-            raise not_an_id(adapter)
+            raise _no_id(adapter)
         if await self._catalog.adapted(served, adapter) is None:
             raise _no_adapter(adapter)
 
@@ -237,6 +236,12 @@ class TgisRpc:
 def _no_adapter(adapter: str) -> PlatformError:
     """Return the runtime's own words for an adapter that there is not."""
     return invalid(f"can't retrieve adapter with id '{adapter[:200]}': directory does not exist")
+
+
+def _no_id(adapter: str) -> PlatformError:
+    """Return the runtime's own words for a text that names no adapter."""
+    shown = adapter[:200]
+    return invalid(f"Invalid adapter id '{shown}', must contain only alphanumeric, _ and - and /")
 
 
 def _bounded(call: Call) -> Any:
