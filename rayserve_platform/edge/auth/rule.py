@@ -1,19 +1,24 @@
 """What every rule of a policy has: when it applies, before which others, and what it remembers."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
+import orjson
 from cachebox import VTTLCache
 
 from rayserve_platform.edge.auth.conditions import Computed, Conditions, Patterns
 from rayserve_platform.edge.auth.document import Document
 from rayserve_platform.edge.auth.selector import written
-from rayserve_platform.edge.auth.verdict import MOST, POSITIVE_TTL_S
+from rayserve_platform.edge.auth.verdict import POSITIVE_TTL_S
 from rayserve_platform.settings.auth.rules import Rule
 from rayserve_platform.settings.auth.values import Cache
 
 T = TypeVar("T")
+
+KEPT_BYTES = 2**26
+"""Of what one rule has found, as JSON: an answer may have 1 MiB, and callers choose how many."""
 
 
 class CacheKey:
@@ -62,7 +67,7 @@ class Compiled(Generic[T]):
         self.run = run
         self._when = Conditions(rule.when, named, f"{self.where}.when")
         self._key = CacheKey(rule.cache, self.where)
-        self._kept: VTTLCache[str, Any] = VTTLCache(MOST)
+        self._kept: VTTLCache[str, Any] = VTTLCache(KEPT_BYTES, getsizeof=_size)
 
     def applies(self, document: Document) -> bool:
         """Say whether its conditions hold.
@@ -83,7 +88,9 @@ class Compiled(Generic[T]):
         if kept is None:
             kept = (await ask(),)
             if self._key.ttl_s > 0:
-                self._kept.insert(key, kept, ttl=self._key.ttl_s)
+                # It may be larger than all may be together, or too deep to be measured.
+                with suppress(OverflowError, orjson.JSONEncodeError):
+                    self._kept.insert(key, kept, ttl=self._key.ttl_s)
         return kept[0]
 
 
@@ -91,3 +98,7 @@ def by_priority(rules: Iterable[Compiled[T]]) -> Sequence[Sequence[Compiled[T]]]
     """Return rules in the order in which they run; those of one group at the same time."""
     ordered = sorted(rules, key=lambda rule: rule.priority)
     return [list(group) for _, group in groupby(ordered, key=lambda rule: rule.priority)]
+
+
+def _size(key: str, kept: Any) -> int:
+    return len(key) + len(orjson.dumps(kept, default=str))

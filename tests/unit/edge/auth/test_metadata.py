@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from rayserve_platform.core.errors import Code
+from rayserve_platform.edge.auth import rule as compiled
 from rayserve_platform.edge.auth.denial import Denial
 from tests.authorities import Issuer, Service
 from tests.kube import KubeApi
@@ -76,6 +78,25 @@ async def test_metadata_is_kept_under_the_policys_key_for_each_caller(
     for user in ("a", "b", "a", "b"):
         await ask(headers={"x-user": user})
     assert len(service.received) == 2
+
+
+async def test_what_is_kept_of_metadata_has_a_bound_in_bytes(
+    guarded: Any, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "KEPT_BYTES", 3000)
+    fetched = {"http": {"url": service.url}, "cache": {"key": {"selector": "request.path"}}}
+    ask = await guarded({"metadata": {"m": fetched}})
+    for content, paths, expected in (
+        ({"x": 10 * "x"}, "abcabc", 3),  # all are kept
+        ({"x": 1000 * "x"}, "defdef", 6),  # each pushes another out
+        ({"x": 5000 * "x"}, "gg", 2),  # more than all may have: none is kept, and that is no fault
+        (orjson.loads(300 * "[" + 300 * "]"), "hh", 2),  # too deep to be measured
+    ):
+        service.received.clear()
+        service.content = content
+        for path in paths:
+            await ask(path=f"/{path}")
+        assert len(service.received) == expected
 
 
 async def test_user_info_is_asked_with_the_callers_token(guarded: Any, issuer: Issuer) -> None:
