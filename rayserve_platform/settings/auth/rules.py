@@ -99,7 +99,7 @@ class TokenReview(Vocabulary):
     """Tokens that the Kubernetes API knows: of service accounts and users."""
 
     audiences: tuple[str, ...] = ()
-    """For whom a token must have been issued; the request's host if nothing is said."""
+    """For whom a token must have been issued; the policy's `hosts` if nothing is said."""
     timeout: int | None = Timeout
 
 
@@ -224,7 +224,7 @@ class UserInfo(Vocabulary):
 
 
 class Metadata(Rule):
-    """What is fetched besides; where that fails, `auth.metadata` lacks it."""
+    """What is fetched besides; where that fails, the request is answered UNAVAILABLE."""
 
     refused: ClassVar[dict[str, str]] = {"uma": "fetch resource data with 'http'"}
     http: HttpCall | None = None
