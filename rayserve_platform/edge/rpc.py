@@ -20,6 +20,7 @@ from collections.abc import (
 )
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
@@ -70,6 +71,7 @@ class Call:
         metadata: what the client sent, without what only the platform may set and, where tokens are
             checked, credentials; of a key that was sent several times, the last value.
         session: who asks, and what they may do, where tokens are checked.
+        renew: finds that out anew, as for each message of a stream: it may last for days.
     """
 
     method: str
@@ -77,6 +79,7 @@ class Call:
     metadata: Mapping[str, str]
     record: Record
     session: Session | None = None
+    renew: Callable[[], Awaitable[None]] | None = None
 
     @property
     def request_id(self) -> str:
@@ -202,22 +205,28 @@ class RpcEdge:
         path = self._paths.get(call.method, f"/{call.method}")
         request = request_of(sent, path, context.peer(), id=call.request_id, protocol=protocol.name)
         with entering(call.record):
-            call.session = await self._gate.enter(credentials_of(sent), request)
+            credentials = credentials_of(sent)
+            call.session = await self._gate.enter(credentials, request)
+        call.renew = partial(self._gate.renew, call.session, credentials, request)
         call.record.principal = call.session.principal
         ACCESS.set(call.session)
 
     async def _admit(self, call: Call, meter: RequestMeter | None, stack: AsyncExitStack) -> None:
         """Take a place for a call; where it sends a stream, for each message until the next."""
         if isinstance(call.request, AsyncIterable):
-            admitted = aclosing(self._admitted(call.request, meter))
+            admitted = aclosing(self._admitted(call, call.request, meter))
             call.request = await stack.enter_async_context(admitted)
         else:
             stack.enter_context(self._admission.permit())
 
     async def _admitted(
-        self, requests: AsyncIterable[Any], meter: RequestMeter | None
+        self, call: Call, requests: AsyncIterable[Any], meter: RequestMeter | None
     ) -> AsyncGenerator[Any, None]:
+        is_first = True
         async for request in requests:
+            if call.renew is not None and not is_first:
+                await call.renew()
+            is_first = False
             with self._admission.permit():
                 yield request
             if meter is not None:

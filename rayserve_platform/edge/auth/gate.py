@@ -57,13 +57,19 @@ class Gate:
             Denial: when nobody knows who asks, or that can't be found out now.
             PlatformError: INVALID_ARGUMENT when there are several credentials in one place.
         """
+        return Session(self.guard, await self._known(credentials, request), self._targets)
+
+    async def renew(self, session: "Session", credentials: Credentials, request: Request) -> None:
+        """Find out anew who asks, and forget what has been decided; raises as `enter`."""
+        session.renew(await self._known(credentials, request))
+
+    async def _known(self, credentials: Credentials, request: Request) -> Known:
         document = Document(request)
         try:
-            known = await self.guard.identify(credentials, document)
+            return await self.guard.identify(credentials, document)
         except Denial:
             self.guard.tell(document)
             raise
-        return Session(self.guard, known, self._targets)
 
 
 class Session:
@@ -75,8 +81,12 @@ class Session:
 
     def __init__(self, guard: Guard, known: Known, targets: Targets) -> None:
         self._guard = guard
-        self._known = known
         self._targets = targets
+        self.renew(known)
+
+    def renew(self, known: Known) -> None:
+        """Begin anew, as at the next message of a stream."""
+        self._known = known
         self._decided: dict[Target, Principal | Denial] = {}
         self.principal = known.principal
         self.is_settled = known.free

@@ -17,8 +17,9 @@ from rayserve_platform.pb.caikit_info_pb2 import ModelInfoRequest
 from rayserve_platform.pb.caikit_info_service_pb2_grpc import InfoServiceStub
 from rayserve_platform.pb.generation_pb2_grpc import GenerationServiceStub
 from rayserve_platform.pb.kserve_inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.authorities import Issuer
+from tests.authorities import Issuer, running
 from tests.contract.auth.conftest import policy_of, runtime
+from tests.kube import KubeApi
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -227,6 +228,41 @@ async def test_each_message_of_a_stream_is_decided_upon(serve: Any, issuer: Issu
     assert [bool(one) for one in told] == [False, True, False, True]
     assert told[1].replace("beta", "gamma") == told[3]
     assert not models[1].seen
+
+
+async def code_of(call: Any) -> grpc.StatusCode:
+    found: grpc.StatusCode = await call.code()
+    return found
+
+
+async def test_a_stream_ends_with_its_callers_key(serve: Any) -> None:
+    labels = {"app": "llm"}
+    policy = {
+        "namespace": "models",
+        "authentication": {"keys": {"apiKey": {"selector": {"matchLabels": labels}}}},
+    }
+    model = runtime("alpha", tasks=("infer",))
+    tensor = oip.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1])
+    tensor.contents.fp32_contents.append(1.0)
+    request = oip.ModelInferRequest(model_name="alpha", inputs=[tensor])
+    metadata = [("authorization", "Bearer k1")]
+    async with running(KubeApi()) as kube:
+        await kube.put("alice", {"api_key": b"k1"}, labels=labels)
+        server = await serve("kserve", model, policy=policy, auth={"kubernetes": {"url": kube.url}})
+        stub = GRPCInferenceServiceStub(server.channel)
+        stream = stub.ModelStreamInfer(metadata=metadata)
+        for _ in range(2):
+            await stream.write(request)
+            assert not (await stream.read()).error_message
+        await kube.delete("alice")
+        while await code_of(stub.ModelInfer(request, metadata=metadata)) is grpc.StatusCode.OK:
+            pass  # until the deletion is known
+        asked = len(model.seen)
+        await stream.write(request)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream.read()
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert len(model.seen) == asked
 
 
 async def test_two_authorization_headers_are_refused(serve: Any, issuer: Issuer) -> None:
