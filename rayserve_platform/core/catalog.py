@@ -70,7 +70,7 @@ class Catalog:
         access = self._access()
         if access is None or served.adapter is None:
             return served
-        runtime = AdaptedRuntime(served.runtime, access, _target(served))
+        runtime = AdaptedRuntime(served.runtime, access, served.target)
         return replace(served, runtime=runtime)
 
     async def look_up(self, name: str, version: str | None = None) -> Served:
@@ -79,7 +79,7 @@ class Catalog:
         if found is None or _may_be_old(found.card, version):
             await self.renew(name)
             found = await self._named(name)
-        if found is None or not await self._allowed([_target(found)]):
+        if found is None or not await self._allowed([found.target]):
             raise await self._unknown(name)
         return found
 
@@ -91,7 +91,7 @@ class Catalog:
         Raises:
             PlatformError: as the request's `ACCESS`.
         """
-        target = Target(model=served.card.id, adapter=adapter)
+        target = served.target_of(adapter)
         return replace(served, adapter=adapter) if await self._allowed([target]) else None
 
     async def _unknown(self, name: str) -> PlatformError:
@@ -121,9 +121,9 @@ class Catalog:
             entry = self._entries[0]
             cards = await entry.cards(self._load_wait_s)
             if len(cards) == 1:
-                found = Served(card=cards[0], runtime=entry.runtime)
+                (found,) = entry.all(cards)
                 if (access := self._access()) is not None:
-                    await access.require(_target(found))
+                    await access.require(found.target)
                 return found
         raise PlatformError(
             Code.INVALID_ARGUMENT,
@@ -172,10 +172,8 @@ class Catalog:
         visible = []
         for served in reached:
             card = served.card
-            if Target(model=card.id) in allowed:
-                kept = (
-                    a for a in card.adapters if Target(model=card.id, adapter=a.name) in allowed
-                )
+            if served.target_of(None) in allowed:
+                kept = (a for a in card.adapters if served.target_of(a.name) in allowed)
                 visible.append(replace(served, card=replace(card, adapters=tuple(kept))))
         return visible
 
@@ -184,10 +182,10 @@ class Catalog:
             *(entry.cards(BRIEFLY_S) for entry in self._entries), return_exceptions=True
         )
         reached = [
-            Served(card=card, runtime=entry.runtime)
+            served
             for cards, entry in zip(found, self._entries, strict=True)
             if not isinstance(cards, BaseException)
-            for card in cards
+            for served in entry.all(cards)
         ]
         if not reached and isinstance(found[0], BaseException):
             raise found[0]
@@ -262,15 +260,10 @@ class Catalog:
         return ", ".join(names) or "none"
 
 
-def _target(served: Served) -> Target:
-    return Target(model=served.card.id, adapter=served.adapter)
-
-
 def _targets(served: Served) -> list[Target]:
     """Return a model and its adapters."""
-    model = served.card.id
-    adapters = [Target(model=model, adapter=adapter.name) for adapter in served.card.adapters]
-    return [Target(model=model), *adapters]
+    adapters = [served.target_of(adapter.name) for adapter in served.card.adapters]
+    return [served.target_of(None), *adapters]
 
 
 def _metered(served: Served) -> Served:
@@ -278,7 +271,7 @@ def _metered(served: Served) -> Served:
     meter = METER.get()
     if meter is None:
         return served
-    return replace(served, runtime=MeteredRuntime(served.runtime, meter, _target(served)))
+    return replace(served, runtime=MeteredRuntime(served.runtime, meter, served.target))
 
 
 def _may_be_old(card: ModelCard, version: str | None) -> bool:

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import ModelCard
+from rayserve_platform.core.principal import Target
 from rayserve_platform.core.runtime import ModelRepository, NoRepository, Runtime
 
 log = logging.getLogger("rayserve.catalog")
@@ -23,11 +24,25 @@ MISS_TTL_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """A resolved name: the model's card, its runtime, and the adapter that the name stands for."""
+    """A resolved name: the model's card, its runtime, and the adapter that the name stands for.
+
+    Args:
+        declared: the name that a gateway gives the model; two models may have one id elsewhere.
+    """
 
     card: ModelCard
     runtime: Runtime
     adapter: str | None = None
+    declared: str | None = None
+
+    @property
+    def target(self) -> Target:
+        """What rights and quotas are about."""
+        return self.target_of(self.adapter)
+
+    def target_of(self, adapter: str | None) -> Target:
+        """Return the model with another adapter, or with none."""
+        return Target(model=self.declared or self.card.id, adapter=adapter)
 
 
 class Entry:
@@ -63,12 +78,18 @@ class Entry:
 
     def find(self, cards: Iterable[ModelCard], name: str) -> Served | None:
         """Return what `name` stands for here."""
-        for card in cards:
+        for served in self.all(tuple(cards)):
+            card = served.card
             if name == card.id or name in card.aliases or name == self.name:
-                return Served(card=card, runtime=self.runtime)
+                return served
             if any(name == adapter.name for adapter in card.adapters):
-                return Served(card=card, runtime=self.runtime, adapter=name)
+                return replace(served, adapter=name)
         return None
+
+    def all(self, cards: Sequence[ModelCard]) -> list[Served]:
+        """Return the models of some cards; several can't all go by the entry's one name."""
+        declared = self.name if len(cards) == 1 else None
+        return [Served(card=card, runtime=self.runtime, declared=declared) for card in cards]
 
     @property
     def repository(self) -> ModelRepository:

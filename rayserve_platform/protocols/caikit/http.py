@@ -11,7 +11,6 @@ from pydantic import BaseModel, ValidationError
 
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.principal import Target
 from rayserve_platform.core.usage import admit
 from rayserve_platform.edge.exchange import Exchange, status_of
 from rayserve_platform.protocols.caikit import documents, events, form, info, render
@@ -146,7 +145,7 @@ class CaikitHttp:
             served = await find(self._catalog, body.__dict__["model_id"])
         except PlatformError:
             return
-        await admit(Target(model=served.card.id, adapter=served.adapter))
+        await admit(served.target)
 
     async def _chunks(
         self, task: CaikitTask, exchange: Exchange, body: BaseModel, size_bytes: int

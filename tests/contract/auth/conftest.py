@@ -122,6 +122,8 @@ async def guarded(
 
 
 def names_of(served: Any) -> tuple[str, ...]:
+    if isinstance(served, tuple):
+        return served[:1]
     return served.names if hasattr(served, "names") else (served._settings.model.id,)
 
 

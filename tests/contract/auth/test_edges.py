@@ -230,6 +230,18 @@ async def test_each_message_of_a_stream_is_decided_upon(serve: Any, issuer: Issu
     assert not models[1].seen
 
 
+async def test_two_applications_with_one_id_are_two_models(serve: Any, issuer: Issuer) -> None:
+    one, other = runtime("llama"), runtime("llama")
+    server = await serve("openai", ("team-a", one), ("team-b", other))
+    headers = bearer(issuer.token(models=["team-a"]))
+    for model, status in (("team-a", 200), ("team-b", 404)):
+        answer = await server.http.post(
+            "/v1/completions", json={"model": model, "prompt": "x"}, headers=headers
+        )
+        assert answer.status_code == status
+    assert (len(one.seen), len(other.seen)) == (1, 0)
+
+
 async def code_of(call: Any) -> grpc.StatusCode:
     found: grpc.StatusCode = await call.code()
     return found
