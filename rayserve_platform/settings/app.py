@@ -117,7 +117,7 @@ class Ingress(Settings):
     """Wire APIs that this ingress speaks. A path that several of them have (`/health`, `/docs`) is
     the first one's."""
     limits: Limits = Limits()
-    auth: Auth | None = None
+    auth: Auth | None = Field(default=None, exclude_if=lambda value: value is None)
     """Token checks. Without them whoever reaches the ingress may call every model."""
     tgis: Tgis = Tgis()
     """For an ingress that speaks `tgis`."""
