@@ -24,12 +24,12 @@ from rayserve_platform.edge.auth.denial import Denial, unavailable
 from rayserve_platform.edge.auth.document import Document
 from rayserve_platform.edge.auth.enrich import Enrichment
 from rayserve_platform.edge.auth.expression import EvaluationFault
-from rayserve_platform.edge.auth.headers import folded
 from rayserve_platform.edge.auth.identify import Identification, name_of
 from rayserve_platform.edge.auth.keystore import Key, KeyStore
 from rayserve_platform.edge.auth.respond import Responses
 from rayserve_platform.edge.auth.sources import Sources
 from rayserve_platform.edge.auth.tell import Callbacks
+from rayserve_platform.edge.headers import folded
 from rayserve_platform.settings.auth.app import Auth
 from rayserve_platform.settings.auth.policy import Policy
 

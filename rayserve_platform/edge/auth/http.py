@@ -6,7 +6,7 @@ from rayserve_platform.core.runtime import Scope
 from rayserve_platform.edge.auth.attributes import Request
 from rayserve_platform.edge.auth.credentials import Credentials
 from rayserve_platform.edge.auth.guard import Guard
-from rayserve_platform.edge.auth.headers import folded, is_internal
+from rayserve_platform.edge.headers import folded, is_internal
 
 OPEN = {"docs": ("/docs", "/openapi.json"), "metrics": ("/metrics",)}
 """The paths that `auth.public` opens."""

@@ -10,9 +10,9 @@ from rayserve_platform.edge.auth.conditions import Computed, Patterns, computed
 from rayserve_platform.edge.auth.denial import Denial
 from rayserve_platform.edge.auth.document import Document
 from rayserve_platform.edge.auth.expression import EvaluationFault, PolicyFault
-from rayserve_platform.edge.auth.headers import folded
 from rayserve_platform.edge.auth.rule import Compiled, by_priority
 from rayserve_platform.edge.auth.selector import written
+from rayserve_platform.edge.headers import folded
 from rayserve_platform.settings.auth.policy import Policy
 from rayserve_platform.settings.auth.response import DenyWith, Success
 

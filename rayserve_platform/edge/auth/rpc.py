@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pool
 from rayserve_platform.edge.auth.attributes import Request
 from rayserve_platform.edge.auth.credentials import Credentials
 from rayserve_platform.edge.auth.guard import Guard
-from rayserve_platform.edge.auth.headers import folded, is_internal
+from rayserve_platform.edge.headers import folded, is_internal
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
