@@ -12,6 +12,7 @@ COMMANDS = {
     "bench": "rayserve_platform.cli.bench:bench",
     "check": "rayserve_platform.cli.check:check",
     "convert": "rayserve_platform.cli.convert:convert",
+    "edge": "rayserve_platform.cli.edge:edge",
     "keys": "rayserve_platform.cli.keys:keys",
     "run": "rayserve_platform.cli.run:run",
 }

@@ -16,6 +16,7 @@ import yaml
 
 from rayserve_platform.bench.ports import free_port
 from rayserve_platform.cli import announce
+from rayserve_platform.cli.config import checked, http_address, rpc_port
 from rayserve_platform.cli.drain import drain
 
 DRAIN_VARIABLE = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
@@ -58,7 +59,7 @@ def run(
     answers, and prints a request to try. `serve run CONFIG` does the same without the comforts.
     """
     _environment(verbose=verbose)
-    found = _checked(config)
+    found = checked(config)
     content = _with_ports(found.content, http_port, grpc_port)
     _need_free_ports(content)
     _prepare_models(found.args)
@@ -74,17 +75,6 @@ def run(
     click.echo("Stopped.")
 
 
-def _checked(config: Path) -> Any:
-    from rayserve_platform.serving.check import check
-
-    found = check(config)
-    for line in found.notes:
-        click.secho(f"{config}: note: {line}", fg="yellow", err=True)
-    if found.errors:
-        raise click.ClickException("\n".join(f"{config}: {line}" for line in found.errors))
-    return found
-
-
 def _with_ports(
     content: dict[str, Any], http_port: int | None, grpc_port: int | None
 ) -> dict[str, Any]:
@@ -95,22 +85,10 @@ def _with_ports(
     return changed
 
 
-def _address(content: dict[str, Any]) -> tuple[str, int]:
-    """Return where a client on this machine reaches HTTP."""
-    options = content.get("http_options") or {}
-    host = options.get("host") or "127.0.0.1"
-    return ("127.0.0.1" if host == "0.0.0.0" else host), int(options.get("port") or 8000)
-
-
-def _grpc_port(content: dict[str, Any]) -> int | None:
-    options = content.get("grpc_options") or {}
-    return int(options.get("port") or 9000) if options.get("grpc_servicer_functions") else None
-
-
 def _need_free_ports(content: dict[str, Any]) -> None:
     """Refuse to start where something listens already; Serve would answer on neither."""
-    host, http_port = _address(content)
-    for port in (http_port, _grpc_port(content)):
+    host, http_port = http_address(content)
+    for port in (http_port, rpc_port(content)):
         if port is None:
             continue
         with socket.socket() as probe:
@@ -269,7 +247,7 @@ def _log_folder() -> str:
 
 def _base(content: dict[str, Any], app: dict[str, Any]) -> str:
     """Return the URL of an application, as a client on this machine reaches it."""
-    host, port = _address(content)
+    host, port = http_address(content)
     return f"http://{host}:{port}{(app.get('route_prefix') or '/').rstrip('/')}"
 
 
@@ -284,6 +262,6 @@ def _announce(found: Any, content: dict[str, Any]) -> None:
         protocols = args.ingress.protocols if args is not None else ()
         for line in announce.lines(_base(content, app), protocols):
             click.echo(line)
-    grpc_port = _grpc_port(content)
+    grpc_port = rpc_port(content)
     if grpc_port:
-        click.echo(f"gRPC: {_address(content)[0]}:{grpc_port}.  Ctrl-C stops.")
+        click.echo(f"gRPC: {http_address(content)[0]}:{grpc_port}.  Ctrl-C stops.")

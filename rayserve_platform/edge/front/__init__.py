@@ -1,0 +1,1 @@
+"""The TLS edge in front of Serve: configurations for HAProxy and nginx."""
