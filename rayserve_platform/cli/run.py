@@ -21,6 +21,7 @@ from rayserve_platform.cli.drain import drain
 
 DRAIN_VARIABLE = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
 FALLBACK_VARIABLES = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT")
+CLUSTER_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 
 
@@ -42,6 +43,12 @@ FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
     show_default=True,
     help="Start Ray's dashboard, which `serve status` and `serve deploy` talk to.",
 )
+@click.option(
+    "--network",
+    is_flag=True,
+    help="Let Ray's own processes listen to the network, for nodes on other machines to join. "
+    "Close their ports to everybody else: see SECURITY.md.",
+)
 @click.option("--verbose", is_flag=True, help="Show what the replicas print.")
 def run(
     config: Path,
@@ -51,6 +58,7 @@ def run(
     timeout: float,
     grace: float,
     dashboard: bool,
+    network: bool,
     verbose: bool,
 ) -> None:
     """Serve CONFIG on a Ray cluster of its own until Ctrl-C.
@@ -58,7 +66,7 @@ def run(
     Checks the config, prepares its models, starts Ray and Serve, waits until every application
     answers, and prints a request to try. `serve run CONFIG` does the same without the comforts.
     """
-    _environment(verbose=verbose)
+    _environment(network=network, verbose=verbose)
     found = checked(config)
     content = _with_ports(found.content, http_port, grpc_port)
     _need_free_ports(content)
@@ -116,10 +124,12 @@ def _prepare_models(args: dict[str, Any]) -> None:
                 raise click.ClickException(f"{name}: {error.message}") from None
 
 
-def _environment(*, verbose: bool) -> None:
+def _environment(*, network: bool, verbose: bool) -> None:
     """Set what Ray reads from its environment when it is imported; what is set already stays."""
     # Every replica opens a port that unpickles what it is sent: never without a token.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # Named after the systems where it is Ray's own default: the cluster's address is the loopback.
+    os.environ.setdefault(CLUSTER_VARIABLE, "1" if network else "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_LOG_TO_DRIVER", "1" if verbose else "0")
     # Ray runs its workers at niceness 15, as if other work on the machine mattered more.
