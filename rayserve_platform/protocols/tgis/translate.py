@@ -5,6 +5,7 @@ What a field means is vllm-tgis-adapter's rendering of it (`tests/data/tgis`).
 
 from typing import Any
 
+from rayserve_platform.core.guides import check_pattern, check_size, check_text
 from rayserve_platform.core.messages import (
     Chunk,
     Details,
@@ -128,12 +129,16 @@ def _guided(decoding: Any) -> Guided | None:
         case "format":
             return Guided(kind="json")
         case "choice":
+            check_size("".join(decoding.choice.choices), "choice")
             return Guided(kind="choice", value=tuple(decoding.choice.choices))
         case "json_schema":
+            check_text(decoding.json_schema, "json_schema")
             return Guided(kind="json_schema", value=decoding.json_schema)
         case "regex":
+            check_pattern(decoding.regex, "regex")
             return Guided(kind="regex", value=decoding.regex)
         case _:
+            check_size(decoding.grammar, "grammar")
             return Guided(kind="grammar", value=decoding.grammar)
 
 

@@ -1,0 +1,97 @@
+"""Patterns, grammars and schemas that are small to send and large to compile."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rayserve_platform.core.errors import PlatformError
+from rayserve_platform.core.guides import (
+    MAX_CHARS,
+    MAX_WEIGHT,
+    check_pattern,
+    check_size,
+    check_text,
+    weight,
+)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("", 0),
+        ("abc", 3),
+        (r"\d{4}-\d{2}-\d{2}", 10),
+        ("a{3}", 3),
+        ("a{2,5}", 5),
+        ("a{3,}", 3),
+        ("(ab){3}", 6),
+        ("((ab){3}c){2}", 14),
+        ("[a-z]{3}", 3),
+        (r"[\]}]{3}", 3),
+        ("[]a]{3}", 3),
+        (r"\{3\}", 3),
+        ("{", 1),
+        ("a{,3}", 5),
+        ("a{x}", 4),
+        ("a)b", 3),
+        ("(?:ab){2}", 8),
+    ],
+)
+def test_a_patterns_weight_is_its_length_written_out(pattern: str, expected: int) -> None:
+    assert weight(pattern) == expected
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^\d{3}-\d{4}$",
+        r"((25[0-5]|(2[0-4]|1\d|[1-9]|)\d)\.?\b){4}",
+        r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,255}\.[A-Za-z]{2,}",
+        ".{1,5000}",
+    ],
+)
+def test_patterns_that_people_write_pass(pattern: str) -> None:
+    check_pattern(pattern, "regex")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "a{10001}",
+        "(a{1000}){1000}",
+        "((a{100}){100}){2}",
+        "(" * 9 + "a" + "{9})" * 9,
+        "a{1,999999999}",
+    ],
+)
+def test_a_pattern_that_grows_too_large_is_refused(pattern: str) -> None:
+    for check in (
+        lambda: check_pattern(pattern, "regex"),
+        lambda: check_text(json.dumps({"properties": {"a": {"pattern": pattern}}}), "regex"),
+        lambda: check_text(json.dumps({"allOf": [{"patternProperties": {pattern: {}}}]}), "regex"),
+    ):
+        with pytest.raises(PlatformError, match=f"repeats too much: {MAX_WEIGHT}") as caught:
+            check()
+        assert caught.value.param == "regex"
+
+
+def test_a_guide_that_is_too_long_is_refused() -> None:
+    check_size("a" * MAX_CHARS, "grammar")
+    with pytest.raises(PlatformError, match="'grammar' must have at most 65536 characters"):
+        check_size("a" * (MAX_CHARS + 1), "grammar")
+
+
+def test_a_schema_without_a_bottom_is_told() -> None:
+    with pytest.raises(PlatformError, match="nested too deeply"):
+        check_text('{"a":' * 9_000 + "1" + "}" * 9_000, "json_schema")
+
+
+def test_what_is_no_json_is_left_to_the_compiler() -> None:
+    check_text("{", "json_schema")
+
+
+@given(st.text(alphabet="ab()[]{}\\^,0129*+?|", max_size=60))
+def test_every_text_has_a_weight(pattern: str) -> None:
+    assert weight(pattern) >= 0
