@@ -12,6 +12,7 @@ from rayserve_platform.protocols.health import HealthRpc
 from rayserve_platform.protocols.kserve.http import KServeHttp
 from rayserve_platform.protocols.kserve.rpc import KServeRpc
 from rayserve_platform.protocols.metrics import MetricsHttp
+from rayserve_platform.protocols.openai.guard import Caps
 from rayserve_platform.protocols.openai.http import OpenAIHttp
 from rayserve_platform.protocols.reflection import ReflectionRpc
 from rayserve_platform.protocols.tgis.http import TgisHttp
@@ -60,7 +61,7 @@ def http_protocols(
     `engine_elsewhere` is as for `MetricsHttp`.
     """
     makers: dict[str, Callable[[], HttpProtocol]] = {
-        "openai": lambda: OpenAIHttp(catalog, docs=settings.docs),
+        "openai": lambda: OpenAIHttp(catalog, docs=settings.docs, caps=openai_caps(settings)),
         "caikit": lambda: CaikitHttp(
             catalog, max_new_tokens=settings.caikit.max_new_tokens, docs=settings.docs
         ),
@@ -89,6 +90,12 @@ def rpc_protocols(settings: Ingress, catalog: Catalog) -> list[RpcProtocol]:
     faces += [makers[name]() for name in settings.protocols if name in makers]
     services = [service for face in faces for service in face.services]
     return [*faces, ReflectionRpc(services)]
+
+
+def openai_caps(settings: Ingress) -> Caps:
+    """Return what the settings say of the OpenAI protocol."""
+    hosts = frozenset(settings.openai.media_hosts)
+    return Caps(max_choices=settings.openai.max_choices, media_hosts=hosts)
 
 
 def tgis_options(settings: Ingress) -> Options:

@@ -1,5 +1,6 @@
 """Settings that every application shares: model, topology, placement, ingress."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -102,6 +103,26 @@ class Caikit(Settings):
     the number. One that doesn't say gets 20, which is why it can't be less."""
 
 
+class OpenAI(Settings):
+    """What the OpenAI protocol lets a request ask for."""
+
+    max_choices: int = Field(default=512, ge=1)
+    """Continuations that one request may ask for: its prompts times its `n`. As many as requests in
+    progress in one ingress replica by default: a single one should not be worth more."""
+    media_hosts: tuple[str, ...] = ()
+    """Hosts of which an engine may fetch images, sound and video that a request names; none by
+    default, so that nobody has the engine ask addresses of its network. An engine follows no
+    redirect; what the hosts' names resolve to is their owners' word."""
+
+    @field_validator("media_hosts")
+    @classmethod
+    def _plain(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not re.fullmatch(r"[a-z0-9.-]+", host):
+                raise ValueError(f"'{host}' is not a host's name in lower case")
+        return value
+
+
 class KServe(Settings):
     """How the KServe v2 protocol answers."""
 
@@ -123,6 +144,8 @@ class Ingress(Settings):
     """For an ingress that speaks `tgis`."""
     caikit: Caikit = Caikit()
     """For an ingress that speaks `caikit`."""
+    openai: OpenAI = OpenAI()
+    """For an ingress that speaks `openai`."""
     kserve: KServe = KServe()
     """For an ingress that speaks `kserve`."""
     quotas: Quotas = Quotas()

@@ -17,7 +17,8 @@ from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.runtime import NativeHttp
 from rayserve_platform.edge.exchange import Exchange, status_of
 from rayserve_platform.edge.fetch import fetch
-from rayserve_platform.protocols.openai import answer, documents, native
+from rayserve_platform.edge.json import check_once
+from rayserve_platform.protocols.openai import answer, documents, form, guard, native
 from rayserve_platform.protocols.openai.render import error_object, model_objects
 from rayserve_platform.protocols.openai.routes import Route, match
 from rayserve_platform.protocols.openai.translate import invalid, parse
@@ -29,14 +30,18 @@ class OpenAIHttp:
     Args:
         catalog: the models served.
         docs: whether `/docs` and `/openapi.json` are served.
+        caps: what one request may ask for.
     """
 
     name = "openai"
     exempt = probes = frozenset({"/health"})
 
-    def __init__(self, catalog: Catalog, *, docs: bool = True) -> None:
+    def __init__(
+        self, catalog: Catalog, *, docs: bool = True, caps: guard.Caps | None = None
+    ) -> None:
         self._catalog = catalog
         self._has_docs = docs
+        self._caps = caps or guard.Caps()
 
     def claims(self, path: str) -> bool:
         """Every path that some route of the allow-list has, whatever the method."""
@@ -81,13 +86,15 @@ class OpenAIHttp:
         """Find the model that a body names, and let its runtime answer."""
         body = await exchange.body()
         content = _decode(exchange, body)
-        name = content.get("model", _queried_model(exchange))
+        in_form = await _named_in_form(exchange, body)
+        name = content.get("model", _queried_model(exchange, in_form))
         if name is not None and not isinstance(name, str):
             raise invalid("'model' must be a string.", "model")
+        guard.check(content, self._caps)
         served = await self._catalog.resolve(name)
         exchange.record.model = served.adapter or served.card.id
         _check_attended(route, content)
-        if _is_form(exchange):
+        if _is_form(exchange) and in_form is None:
             await self._check_adapters(served)
         if route.key in served.card.native:
             body = _own_name(served, content, body)
@@ -102,7 +109,7 @@ class OpenAIHttp:
             )
 
     async def _check_adapters(self, served: Served) -> None:
-        """Refuse a form whose caller may not use all that it may name: the runtime reads it."""
+        """Refuse a form that names nothing, whose caller may not use all that it may be for."""
         for name in (None, *(adapter.name for adapter in served.card.adapters)):
             if await self._catalog.adapted(served, name) is None:
                 raise invalid(
@@ -151,10 +158,20 @@ class OpenAIHttp:
             raise PlatformError(Code.NOT_FOUND, "The documentation is switched off.")
 
 
-def _queried_model(exchange: Exchange) -> str | None:
-    """Return `?model=`: how a request without a JSON body names one of several models."""
+async def _named_in_form(exchange: Exchange, body: bytes) -> str | None:
+    """Return the model that a form names: what the runtime's own server will read."""
+    if exchange.scope["method"] != "POST" or not _is_form(exchange):
+        return None
+    return await form.model_of(exchange.headers[b"content-type"], body)
+
+
+def _queried_model(exchange: Exchange, in_form: str | None) -> str | None:
+    """Return `?model=`, how a request without a JSON body may name a model, or the form's own."""
     query = parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"))
-    return query["model"][0] if "model" in query else None
+    names = {*query.get("model", ()), *(() if in_form is None else (in_form,))}
+    if len(names) > 1:
+        raise invalid("The request names several models; name one.", "model")
+    return names.pop() if names else None
 
 
 def _check_attended(route: Route, content: dict[str, Any]) -> None:
@@ -186,6 +203,7 @@ def _decode(exchange: Exchange, body: bytes) -> dict[str, Any]:
         raise invalid(f"The request body is not valid JSON: {error}.", "body") from None
     if not isinstance(content, dict):
         raise invalid("The request body must be a JSON object.", "body")
+    check_once(body, ("model",))
     return content
 
 

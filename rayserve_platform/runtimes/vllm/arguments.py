@@ -39,6 +39,8 @@ def server_values(settings: VLLMApp, model_dir: Path, *, cpu: bool) -> dict[str,
         values |= {"tool_call_parser": settings.tool_parser, "enable_auto_tool_choice": True}
     if settings.reasoning_parser is not None:
         values["reasoning_parser"] = settings.reasoning_parser
+    if settings.ingress.openai.media_hosts:
+        values.setdefault("allowed_media_domains", list(settings.ingress.openai.media_hosts))
     if settings.lora or settings.adapters_dir is not None:
         values["enable_lora"] = True
     if settings.lora:

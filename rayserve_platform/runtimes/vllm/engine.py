@@ -58,6 +58,8 @@ class VLLMRuntime(PartialRuntime):
         began = time.monotonic()
         # The replica's model is a local directory: no look-ups in a hub, which would only time out.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        # What an allowed host redirects to need not be one.
+        os.environ.setdefault("VLLM_MEDIA_URL_ALLOW_REDIRECTS", "0")
         source = self._settings.model.source or ""
         model_dir = await asyncio.to_thread(resolve, source)
         if not self._settings.placement.num_gpus:

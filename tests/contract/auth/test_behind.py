@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+import pytest
 
 from rayserve_platform.core.messages import Adapter
 from tests.authorities import Issuer, Service, running
@@ -85,21 +86,30 @@ async def test_an_engine_sees_no_credentials_and_what_the_policy_adds(
     assert engine.queries == [b"x=1"]
 
 
-async def test_a_form_is_for_whoever_may_use_every_adapter_that_it_may_name(
-    serve: Any, issuer: Issuer
+NAMED = [(["alpha"], 404), (["alpha", "sql"], 404), (["law"], 200)]
+UNNAMED = [
+    (["alpha"], 404),
+    (["alpha", "sql"], 400),
+    (["sql", "law"], 400),
+    (["alpha", "sql", "law"], 200),
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "data", "cases"),
+    [("", {"model": "law"}, NAMED), ("?model=sql", {}, UNNAMED)],
+    ids=["the one that it names", "all where it names none"],
+)
+async def test_a_form_is_for_whoever_may_use_the_adapter(
+    serve: Any, issuer: Issuer, query: str, data: Any, cases: Any
 ) -> None:
     engine = Native("POST /v1/audio/transcriptions", adapters=("sql", "law"))
     server = await serve("openai", engine)
-    for models, status in (
-        (["alpha"], 404),
-        (["alpha", "sql"], 400),
-        (["sql", "law"], 400),
-        (["alpha", "sql", "law"], 200),
-    ):
+    for models, status in cases:
         answer = await server.http.post(
-            "/v1/audio/transcriptions?model=sql",
+            f"/v1/audio/transcriptions{query}",
             files={"file": b"RIFF"},
-            data={"model": "law"},
+            data=data,
             headers=bearer(issuer.token(models=models)),
         )
         assert answer.status_code == status

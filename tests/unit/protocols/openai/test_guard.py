@@ -1,0 +1,212 @@
+"""What no body may ask for, also where an engine's own server would read it."""
+
+import pytest
+
+CHAT = "/v1/chat/completions"
+ROUTES = (
+    f"POST {CHAT}",
+    "POST /v1/completions",
+    "POST /v1/responses",
+    "POST /v1/messages",
+    "POST /tokenize",
+    "POST /v1/embeddings",
+    "POST /v1/audio/transcriptions",
+)
+HI = [{"role": "user", "content": "hi"}]
+
+
+def part(**content):
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, content]}]}
+
+
+async def refused(server, path, body, param, *words):
+    response = await server.client.post(path, json=body)
+    assert response.status_code == 400, response.text
+    error = response.json()["error"]
+    assert error["param"] == param
+    for word in words:
+        assert word in error["message"]
+    assert server.runtime.calls == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (CHAT, {"messages": HI, "chat_template": "{{ 'a' * 10**9 }}"}, "chat_template"),
+        (CHAT, {"messages": HI, "chat_template_kwargs": {"chat_template": "x"}}, "chat_template"),
+        ("/tokenize", {"messages": HI, "chat_template": "x"}, "chat_template"),
+        (CHAT, {"messages": HI, "kv_transfer_params": {"remote_host": "a"}}, "kv_transfer_params"),
+        (CHAT, {"messages": HI, "n": 513}, "n"),
+        (CHAT, {"messages": HI, "n": 1e300}, "n"),
+        ("/v1/completions", {"prompt": ["a"] * 257, "n": 2}, "n"),
+        ("/v1/completions", {"prompt": ["a"] * 513}, "n"),
+        ("/v1/completions", {"prompt": [[1]] * 513}, "n"),
+        ("/v1/completions", {"prompt": "a", "best_of": 513}, "best_of"),
+    ],
+)
+async def test_it_is_refused_before_the_engine_sees_it(serve_http, make_native, path, body, param):
+    server = await serve_http(make_native(*ROUTES))
+    await refused(server, path, body, param)
+
+
+@pytest.mark.parametrize(
+    ("field", "guide"),
+    [
+        ("structured_outputs", {"regex": "(a{1000}){1000}"}),
+        ("structured_outputs", {"grammar": "a" * 70_000}),
+        ("structured_outputs", {"choice": ["a" * 70_000]}),
+        ("structured_outputs", {"json": {"pattern": "(a{1000}){1000}"}}),
+        ("structured_outputs", {"json": '{"pattern": "(a{1000}){1000}"}'}),
+        ("guided_regex", "(a{1000}){1000}"),
+        ("guided_json", {"pattern": "(a{1000}){1000}"}),
+        (
+            "response_format",
+            {"type": "json_schema", "json_schema": {"schema": {"pattern": "(a{1000}){1000}"}}},
+        ),
+        ("text", {"format": {"schema": {"pattern": "(a{1000}){1000}"}}}),
+    ],
+)
+async def test_a_guide_that_is_large_to_compile_is_refused(serve_http, make_native, field, guide):
+    server = await serve_http(make_native(*ROUTES))
+    response = await server.client.post(CHAT, json={"messages": HI, field: guide})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"].startswith(field)
+    assert server.runtime.calls == []
+
+
+MEDIA = [
+    (CHAT, lambda url: part(type="image_url", image_url={"url": url}), "image_url"),
+    (CHAT, lambda url: part(type="image_url", image_url=url), "image_url"),
+    (CHAT, lambda url: part(image_url=url), "image_url"),
+    (CHAT, lambda url: part(type="video_url", video_url={"url": url}), "video_url"),
+    (CHAT, lambda url: part(type="audio_url", audio_url={"url": url}), "audio_url"),
+    (
+        "/v1/responses",
+        lambda url: {
+            "input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]
+        },
+        "image_url",
+    ),
+    (
+        "/v1/responses",
+        lambda url: {
+            "input": [{"role": "user", "content": [{"type": "input_file", "file_url": url}]}]
+        },
+        "file_url",
+    ),
+    (
+        "/v1/messages",
+        lambda url: part(type="image", source={"type": "url", "url": url}) | {"max_tokens": 1},
+        "source",
+    ),
+    (
+        "/v1/messages",
+        lambda url: part(
+            type="tool_result",
+            content=[{"type": "image", "source": {"type": "url", "url": url}}],
+        ),
+        "source",
+    ),
+    ("/v1/embeddings", lambda url: part(type="image_url", image_url={"url": url}), "image_url"),
+]
+OUTSIDE = (
+    "http://169.254.169.254/latest/meta-data",
+    "https://media.example.org.evil.example/a.png",
+    "https://media.example.org@evil.example/a.png",
+    "https://evil.example\\@media.example.org/a.png",
+    "https://evil.example#@media.example.org/a.png",
+    "https://[::1]/a.png",
+    "https://[broken/a.png",
+    "file:///etc/passwd",
+    "ftp://media.example.org/a.png",
+    "//media.example.org/a.png",
+    "media.example.org/a.png",
+    "https://med\u0456a.example.org/a.png",
+    " https://media.example.org/a.png",
+)
+
+
+@pytest.mark.parametrize(("path", "make", "param"), MEDIA)
+async def test_nothing_is_fetched_for_a_caller_by_default(
+    serve_http, make_native, path, make, param
+):
+    server = await serve_http(make_native(*ROUTES))
+    url = "https://media.example.org/a.png"
+    await refused(server, path, make(url), param, "must be a data: URL")
+    inline = await server.client.post(path, json=make("data:image/png;base64,AAAA"))
+    assert inline.status_code == 200
+
+
+@pytest.mark.parametrize("url", OUTSIDE)
+async def test_media_come_from_allowed_hosts_alone(serve_http, make_native, url):
+    ingress = {"openai": {"media_hosts": ["media.example.org"]}}
+    server = await serve_http(make_native(*ROUTES), ingress=ingress)
+    words = ("http(s) on one of these: media.example.org",)
+    body = part(type="image_url", image_url={"url": url})
+    await refused(server, CHAT, body, "image_url", *words)
+    for allowed in ("https://media.example.org/a.png", "HTTP://MEDIA.example.org:8443/a?b=c"):
+        body = part(type="image_url", image_url={"url": allowed})
+        assert (await server.client.post(CHAT, json=body)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": HI, "tools": [{"function": {"parameters": {"image_url": "https://a"}}}]},
+        {"messages": [{"role": "user", "content": "see https://example.org/image_url"}]},
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"function": {"arguments": {"image_url": "x"}}}],
+                }
+            ]
+        },
+        part(type="tool_use", input={"image_url": "https://example.org/a.png"}),
+        {"messages": HI, "n": 512},
+        {"messages": HI, "response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
+    ],
+)
+async def test_what_only_looks_alike_passes(serve_http, make_native, body):
+    server = await serve_http(make_native(*ROUTES))
+    assert (await server.client.post(CHAT, json=body)).status_code == 200
+    assert len(server.runtime.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model": "native", "model": "other", "messages": []}',
+        rb'{"model": "other", "\u006dodel": "native", "messages": []}',
+    ],
+)
+async def test_two_models_in_a_body_are_refused(serve_http, make_native, make_fake, body):
+    native = make_native(*ROUTES)
+    server = await serve_http(native, make_fake(id="other"))
+    response = await server.client.post(CHAT, content=body)
+    assert response.status_code == 400
+    assert "several 'model'" in response.json()["error"]["message"]
+    assert native.calls == []
+
+
+async def test_an_upload_is_for_the_model_that_its_form_names(serve_http, make_native, make_fake):
+    native = make_native(*ROUTES)
+    server = await serve_http(native, make_fake(id="other"))
+    path, file = "/v1/audio/transcriptions", {"file": b"\x00\xff"}
+    named = await server.client.post(path, files=file, data={"model": "native"})
+    assert named.status_code == 200
+    assert len(native.calls) == 1
+    unable = await server.client.post(path, files=file, data={"model": "other"})
+    assert unable.status_code == 400
+    unknown = await server.client.post(path, files=file, data={"model": "nobody"})
+    assert unknown.status_code == 404
+    both = await server.client.post(f"{path}?model=native", files=file, data={"model": "other"})
+    assert both.status_code == 400
+    assert "several models" in both.json()["error"]["message"]
+    twice = await server.client.post(path, files=file, data={"model": ["native", "other"]})
+    assert twice.status_code == 400
+    broken = await server.client.post(
+        path, content=b"x", headers={"content-type": "multipart/form-data; boundary=a"}
+    )
+    assert broken.status_code in (400, 404)
+    assert len(native.calls) == 1
