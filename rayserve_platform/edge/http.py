@@ -21,7 +21,7 @@ from rayserve_platform.edge.auth.http import OPEN, credentials_of, request_of, s
 from rayserve_platform.edge.exchange import ClientGone, Exchange, Headers
 from rayserve_platform.edge.limits import Admission
 from rayserve_platform.edge.observe import Record, finish, in_progress, request_id
-from rayserve_platform.edge.shape import check
+from rayserve_platform.edge.shape import check_headers, check_path
 from rayserve_platform.settings.app import Ingress
 
 log = logging.getLogger("rayserve.edge")
@@ -142,9 +142,10 @@ class HttpEdge:
     async def _answer(self, protocol: HttpProtocol, exchange: Exchange) -> None:
         """Run the protocol and turn whatever it raises into an answer."""
         try:
-            check(exchange.sent)
+            check_headers(exchange.sent)
             if self._gate is not None:
                 await self._enter(self._gate, protocol, exchange)
+            check_path(exchange.sent)
             if exchange.path in protocol.exempt:
                 return await protocol.handle(exchange)
             with self._admission.permit(), self._accounts.metered(exchange.record) as meter:

@@ -22,21 +22,28 @@ _ODD_PATH = re.compile(ODD_PATH)
 _ODD_ESCAPE = re.compile(ODD_ESCAPE.encode())
 
 
-def check(scope: Scope) -> None:
-    """Refuse an odd request.
+def check_headers(scope: Scope) -> None:
+    """Refuse a request with headers of two meanings, before anything reads one of them.
 
     Raises:
-        PlatformError: INVALID_ARGUMENT for its headers; NOT_FOUND for its path, as for every other
-            that no route has.
+        PlatformError: INVALID_ARGUMENT.
     """
     names = [name for name, _ in scope["headers"]]
     for name in ONCE:
         if names.count(name) > 1:
-            text = f"The request has several '{name.decode()}' headers; send one."
+            text = f"The request has several {name.decode()} headers; send one."
             raise PlatformError(Code.INVALID_ARGUMENT, text)
     if b"content-length" in names and b"transfer-encoding" in names:
         text = "The request has both 'content-length' and 'transfer-encoding'; send one."
         raise PlatformError(Code.INVALID_ARGUMENT, text)
+
+
+def check_path(scope: Scope) -> None:
+    """Refuse an odd path as every other that no route has.
+
+    Raises:
+        PlatformError: NOT_FOUND.
+    """
     if _ODD_PATH.search(scope["path"]) or _ODD_ESCAPE.search(scope.get("raw_path") or b""):
         text = "Unknown request URL: its path holds '//', '.', '..', ';', '\\' or an odd escape."
         raise PlatformError(Code.NOT_FOUND, text)
