@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import Code, PlatformError, no_such_model
 from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.core.runtime import ModelRepository, NoRepository, Runtime
 from rayserve_platform.core.tensors import Value, VersionState
@@ -163,11 +163,7 @@ class Catalog:
             await self.renew(name)
             found = await self._named(name)
         if found is None:
-            raise PlatformError(
-                Code.NOT_FOUND,
-                f"The model '{name[:200]}' does not exist. Served models: {await self._known()}.",
-                param="model",
-            )
+            raise no_such_model(name, f" Served models: {await self._known()}.")
         return found
 
     async def renew(self, name: str) -> None:

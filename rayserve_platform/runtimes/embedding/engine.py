@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rayserve_platform.core.errors import Code, PlatformError, internal_error
+from rayserve_platform.core.errors import Code, PlatformError, internal_error, no_such_model
 from rayserve_platform.core.messages import (
     Detokenize,
     Embed,
@@ -186,9 +186,7 @@ class EmbeddingRuntime(PartialRuntime):
     def _model(self, name: str) -> Loaded:
         found = self._loaded.get(name)
         if found is None:
-            raise PlatformError(
-                Code.NOT_FOUND, f"The model '{name[:200]}' does not exist.", param="model"
-            )
+            raise no_such_model(name)
         return found
 
     async def _run(

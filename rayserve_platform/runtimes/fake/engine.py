@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rayserve_platform.core.errors import Code, InputTooLong, PlatformError, check_room
+from rayserve_platform.core.errors import Code, InputTooLong, PlatformError, check_room, overloaded
 from rayserve_platform.core.messages import (
     Chunk,
     Detokenize,
@@ -241,7 +241,7 @@ class FakeRuntime(PartialRuntime):
         if task.value not in self._fake.tasks:
             raise self._refused(verb)
         if self._fake.overloaded:
-            raise PlatformError(Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=1)
+            raise overloaded()
 
 
 def _version(fake: FakeEngine, version: str, state: VersionState) -> ModelVersion:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import Code, PlatformError, engine_unavailable
 from rayserve_platform.core.messages import (
     Chunk,
     Detokenize,
@@ -87,9 +87,7 @@ class TorchRuntime(PartialRuntime):
     async def check_health(self) -> None:
         """Raise when the decoding loop has died."""
         if not self._service.loop.is_alive:
-            raise PlatformError(
-                Code.UNAVAILABLE, "The model's engine is not available. Retry later."
-            )
+            raise engine_unavailable()
 
     async def generate(self, request: Generate) -> AsyncGenerator[Sequence[Chunk], None]:
         """Generate in the decoding loop; leaving the iterator takes the request out of it."""
