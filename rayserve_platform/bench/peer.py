@@ -52,8 +52,9 @@ class Peer:
     `{engine_kwargs}` becomes a JSON object; `{model_flags}` stands alone and becomes several
     arguments. `ready_path` answers 200 to GET once the server is up. `reference` is the peer its
     results are divided by. `config` is a file of the configs' folder; `without` names the settings
-    of Ray's data plane to take out of it. `lacks` names the ways of asking that the server is known
-    to refuse: that is shown, and is no failure.
+    of Ray's data plane to take out of it, `args` are set in its application. `replicas` is how many
+    of the server `one_replica` this one is. `lacks` names the ways of asking that the server is
+    known to refuse: that is shown, and is no failure.
     """
 
     name: str
@@ -66,6 +67,9 @@ class Peer:
     environment: Mapping[str, str] = field(default_factory=dict)
     config: str | None = None
     without: tuple[str, ...] = ()
+    args: Mapping[str, object] = field(default_factory=dict)
+    replicas: int = 1
+    one_replica: str | None = None
     lacks: tuple[str, ...] = ()
 
     def needs(self, placeholder: str) -> bool:

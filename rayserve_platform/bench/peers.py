@@ -93,6 +93,25 @@ def _on_each_plane(name: str, about: str, *, config: str, reference: str) -> tup
     )  # fmt: skip
 
 
+_V2 = replace(
+    _ours(
+        "ours-v2",
+        "this platform over KServe v2, models in the ingress replica",
+        "v2",
+        config="v2.yaml",
+        reference=KSERVE,
+        wire="v2",
+    ),
+    ready_path="/v2/health/ready",
+)
+# Not of two cores, as the one above: two of them would not fit a machine of two.
+_REPLICA = replace(
+    _V2,
+    name="ours-v2-replica",
+    about="this platform over KServe v2, one replica of one core",
+    args={"placement": {"num_cpus": 1}},
+)
+
 PEERS: tuple[Peer, ...] = (
     Peer(
         name=VLLM,
@@ -222,16 +241,14 @@ PEERS: tuple[Peer, ...] = (
     ),
     _v2_peer(KSERVE, "KServe's own Python model server"),
     _v2_peer("mlserver", "Seldon's MLServer, in one process", lacks=("binary",)),
+    _V2,
+    _REPLICA,
     replace(
-        _ours(
-            "ours-v2",
-            "this platform over KServe v2, models in the ingress replica",
-            "v2",
-            config="v2.yaml",
-            reference=KSERVE,
-            wire="v2",
-        ),
-        ready_path="/v2/health/ready",
+        _REPLICA,
+        name="ours-v2-replicas",
+        about="this platform over KServe v2, two replicas of one core each",
+        replicas=2,
+        one_replica=_REPLICA.name,
     ),
     Peer(
         name="openvino",

@@ -43,10 +43,11 @@ def run_suite(plan: SuitePlan, say: Say) -> list[Outcome]:
     plan.check()
     outcomes = {
         peer.name: Outcome(
-            name=peer.name, about=peer.about, part=peer.part, reference=peer.reference
+            name=peer.name, about=peer.about, part=peer.part, reference=peer.reference,
+            replicas=peer.replicas, one_replica=peer.one_replica,
         )
         for peer in plan.peers
-    }
+    }  # fmt: skip
     with stopping_by_signal():
         if plan.lacks_graphs:
             make_graphs(plan, say)
@@ -136,7 +137,7 @@ def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCo
 
 
 def _config(plan: SuitePlan, peer: Peer) -> Path | None:
-    """Return the config file of a peer that has one, without the settings to be taken out.
+    """Return the config file of a peer that has one, changed as the peer says.
 
     One of the v2 part names the folder of the models that the bench makes.
     """
@@ -146,8 +147,12 @@ def _config(plan: SuitePlan, peer: Peer) -> Path | None:
     variables = content["controller_options"]["runtime_env"]["env_vars"]
     for name in peer.without:
         del variables[name]
+    args = content["applications"][0]["args"]
+    args |= peer.args
+    if peer.replicas > 1:
+        args["deployment"] = {"num_replicas": peer.replicas}
     if peer.part == "v2":
-        content["applications"][0]["args"]["models_dir"] = str(plan.graphs.resolve())
+        args["models_dir"] = str(plan.graphs.resolve())
     changed = plan.out / f"{peer.name}.yaml"
     changed.write_text(yaml.safe_dump(content))
     return changed

@@ -113,7 +113,7 @@ def test_suite_lists_the_servers_of_the_tgis_part():
 def test_suite_lists_the_servers_of_the_v2_part():
     done = run("suite", "--list", "--part", "v2")
     assert [line.split()[0] for line in done.output.splitlines()] == [
-        "kserve", "mlserver", "ours-v2", "openvino",
+        "kserve", "mlserver", "ours-v2", "ours-v2-replica", "ours-v2-replicas", "openvino",
     ]  # fmt: skip
 
 
