@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.errors import Code, PlatformError, no_such_model
-from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.core.runtime import ModelRepository, NoRepository, Runtime
 from rayserve_platform.core.tensors import Value, VersionState
 

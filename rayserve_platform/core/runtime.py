@@ -14,6 +14,7 @@ from collections.abc import (
 )
 from typing import Any, Protocol, runtime_checkable
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import (
     Chunk,
@@ -21,7 +22,6 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
     Score,
     Scores,
     Tokenize,

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import PlatformError
 from rayserve_platform.core.messages import (
     Chunk,
@@ -12,7 +13,6 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
     Score,
     Scores,
     Tokenize,

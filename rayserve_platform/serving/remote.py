@@ -8,6 +8,7 @@ from typing import Any
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import (
     Chunk,
@@ -15,7 +16,6 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
     Score,
     Scores,
     Tokenize,

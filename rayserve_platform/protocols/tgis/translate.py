@@ -5,12 +5,12 @@ What a field means is vllm-tgis-adapter's rendering of it (`tests/data/tgis`).
 
 from typing import Any
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.messages import (
     Chunk,
     Details,
     Generate,
     Guided,
-    ModelCard,
     Sampling,
     Stopping,
     StopReason,

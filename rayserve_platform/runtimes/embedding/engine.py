@@ -9,12 +9,12 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, PlatformError, internal_error, no_such_model
 from rayserve_platform.core.messages import (
     Detokenize,
     Embed,
     Embeddings,
-    ModelCard,
     Score,
     Scores,
     Tokenize,

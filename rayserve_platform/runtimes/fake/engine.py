@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.errors import Code, InputTooLong, PlatformError, check_room, overloaded
 from rayserve_platform.core.messages import (
     Chunk,
@@ -16,11 +17,9 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
     Prompt,
     Score,
     Scores,
-    Task,
     Tokenize,
     Tokens,
 )

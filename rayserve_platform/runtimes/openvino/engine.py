@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, PlatformError, engine_unavailable, no_such_model
-from rayserve_platform.core.messages import ModelCard
 from rayserve_platform.core.metrics import MetricTypes
 from rayserve_platform.core.runtime import PartialRuntime
 from rayserve_platform.core.tensors import Infer, Inference, Tensor, Value, check

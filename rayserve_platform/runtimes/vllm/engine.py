@@ -10,16 +10,14 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+from rayserve_platform.core.cards import Adapter, ModelCard, Task
 from rayserve_platform.core.errors import Code, PlatformError, engine_unavailable
 from rayserve_platform.core.messages import (
-    Adapter,
     Chunk,
     Detokenize,
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
-    Task,
     Tokenize,
     Tokens,
 )
