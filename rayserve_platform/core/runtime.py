@@ -22,11 +22,10 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    Score,
-    Scores,
     Tokenize,
     Tokens,
 )
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.core.tensors import Infer, Inference, Value
 
 Scope = MutableMapping[str, Any]

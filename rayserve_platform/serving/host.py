@@ -13,8 +13,6 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    Score,
-    Scores,
     Tokenize,
     Tokens,
 )
@@ -25,6 +23,7 @@ from rayserve_platform.core.runtime import (
     NoRepository,
     Receive,
 )
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.core.stream import Coalescer
 from rayserve_platform.core.tensors import Infer, Inference, Value
 from rayserve_platform.edge.metrics import RAY_METRICS

@@ -16,12 +16,11 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    Score,
-    Scores,
     Tokenize,
     Tokens,
 )
 from rayserve_platform.core.runtime import Receive, Scope, Send
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.core.tensors import Infer, Inference, Value
 from rayserve_platform.serving.wire import HttpCall, HttpPart, map_exceptions, or_raise
 

@@ -11,17 +11,10 @@ from numpy.typing import NDArray
 
 from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, PlatformError, internal_error, no_such_model
-from rayserve_platform.core.messages import (
-    Detokenize,
-    Embed,
-    Embeddings,
-    Score,
-    Scores,
-    Tokenize,
-    Tokens,
-)
+from rayserve_platform.core.messages import Detokenize, Embed, Embeddings, Tokenize, Tokens
 from rayserve_platform.core.metrics import MetricTypes
 from rayserve_platform.core.runtime import PartialRuntime
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.runtimes.embedding.batch import Batcher, Done, Row
 from rayserve_platform.runtimes.embedding.loading import RUNTIME, Loaded, broken, listed, load
 from rayserve_platform.settings.app import Model

@@ -18,13 +18,12 @@ from rayserve_platform.core.messages import (
     Embeddings,
     Generate,
     Prompt,
-    Score,
-    Scores,
     Tokenize,
     Tokens,
 )
 from rayserve_platform.core.metrics import MetricTypes
 from rayserve_platform.core.runtime import PartialRuntime
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.core.stream import join
 from rayserve_platform.core.tensors import (
     Infer,
