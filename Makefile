@@ -27,10 +27,13 @@ else
 TORCH := --torch-backend cpu
 endif
 
-# The environments of the servers that the bench measures against; current when they hold a stamp of
-# the same kind.
-peer = .bench/$(1)/.made-from-$(shell cat $(REQ)/$(1)-peer.txt $(REQ)/uv.txt 2>/dev/null | sha256sum | cut -c 1-16)
+# The environments of the servers that the bench measures against, and of the frameworks that tests
+# make models with; current when they hold a stamp of the same kind.
+made-from = .made-from-$(shell cat $(REQ)/$(1).txt $(REQ)/uv.txt 2>/dev/null | sha256sum | cut -c 1-16)
+peer = .bench/$(1)/$(call made-from,$(1)-peer)
+framework = .frameworks/$(1)/$(call made-from,$(1)-models)
 PEERS := $(foreach name,caikit kserve mlserver,$(call peer,$(name)))
+FRAMEWORKS := $(foreach name,tensorflow paddle,$(call framework,$(name)))
 
 # On a terminal uv shows its own progress.
 QUIET := $(shell [ -t 2 ] || echo --quiet)
@@ -41,10 +44,11 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --python-version 3.11 \
 	--no-annotate --no-emit-find-links --no-emit-index-url \
 	--custom-compile-command "make lock" $(TORCH)
 
-.PHONY: help env run test coverage lint format protos bench caikit-peer kserve-peer mlserver-peer lock clean packages uv venv
+.PHONY: help env run test coverage lint format protos bench caikit-peer kserve-peer mlserver-peer \
+	tensorflow-models paddle-models lock clean packages uv venv
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 24
 
 env: $(STAMP) ## build the Python environment in .venv, or bring it up to date
 	@:
@@ -59,7 +63,9 @@ run: env ## serve configs/$(CONFIG) on HTTP 8000 and gRPC 9000 until Ctrl-C; CON
 # vLLM's engine gets a process of its own: in one with all other tests its start has failed once, for
 # a reason that was not seen (CPython 3.11 said "AST constructor recursion depth mismatch"). It
 # computes on one core, so the tests without a cluster run beside it; its output is shown afterwards.
-test: env ## run every test
+# The frameworks' environments are for a few of the tests, so those that ARGS names go without them;
+# one that needs them says so.
+test: env $(if $(strip $(ARGS)),,tensorflow-models paddle-models) ## run every test
 ifeq ($(strip $(ARGS)),)
 	@failed=0; log=$$(mktemp); trap 'rm -f "$$log"; kill "$$engine" 2>/dev/null || :' EXIT; \
 	$(TRACED:%=COVERAGE_FILE=.coverage.engine) $(PYTEST) tests/e2e/engine >"$$log" 2>&1 & engine=$$!; \
@@ -107,6 +113,12 @@ kserve-peer: $(call peer,kserve) ## build that of KServe's own Python model serv
 mlserver-peer: $(call peer,mlserver) ## build that of Seldon's MLServer, a third
 	@:
 
+tensorflow-models: $(call framework,tensorflow) ## build the environment in which tests make TensorFlow's models
+	@:
+
+paddle-models: $(call framework,paddle) ## build that for PaddlePaddle's
+	@:
+
 lock: ## resolve requirements/*.lock anew from pyproject.toml; newest versions: ARGS=--upgrade
 	@$(MAKE) uv
 	@echo "lock: resolving requirements/cpu.lock"
@@ -116,7 +128,7 @@ lock: ## resolve requirements/*.lock anew from pyproject.toml; newest versions: 
 		--extra dev --output-file $(REQ)/dev.lock
 
 clean: ## remove the environment and everything generated
-	rm -rf $(VENV) .bench .ci/venv build dist *.egg-info .coverage htmlcov
+	rm -rf $(VENV) .bench .frameworks .ci/venv build dist *.egg-info .coverage htmlcov
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
@@ -140,15 +152,19 @@ packages:
 	@touch $(STAMP)
 	@echo "env: ready in $(VENV)"
 
-# The stamp is written last; what an interrupted build left is replaced as a whole. Without looking at
-# dependencies: the lists are complete.
-$(PEERS): | env
-	@echo "$(notdir $(@D))-peer: installing the $$(grep -c == $(REQ)/$(notdir $(@D))-peer.txt) packages of its list"
-	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(@D)
-	@$(BIN)/uv pip install --python $(@D)/bin/python $(QUIET) --no-deps $(TORCH) \
-		-r $(REQ)/$(notdir $(@D))-peer.txt
-	@touch $@
-	@echo "$(notdir $(@D))-peer: ready in $(@D)"
+# The stamp is written last; what an interrupted build left is replaced as a whole. Here too, of several
+# makes at once one builds. Without looking at dependencies: the lists are complete.
+$(PEERS): LIST = $(notdir $(@D))-peer
+$(FRAMEWORKS): LIST = $(notdir $(@D))-models
+$(PEERS) $(FRAMEWORKS): | env
+	@mkdir -p $(dir $(@D))
+	@exec 9> $(@D).lock; flock 9; [ ! -e $@ ] || exit 0; \
+	echo "$(LIST): installing the $$(grep -c == $(REQ)/$(LIST).txt) packages of its list"; \
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(@D); \
+	$(BIN)/uv pip install --python $(@D)/bin/python $(QUIET) --no-deps $(TORCH) \
+		-r $(REQ)/$(LIST).txt; \
+	touch $@; \
+	echo "$(LIST): ready in $(@D)"
 
 uv:
 	@if [ -e $(VENV)/.incomplete ]; then \
