@@ -93,7 +93,7 @@ def test_what_is_not_served_is_refused_with_what_to_do(
 def test_a_paddle_model_in_pir_is_refused_with_how_to_export_it(pir_models: Path) -> None:
     message = refusal(pir_models / "paddle")
     assert "PIR" in message
-    assert "FLAGS_enable_pir_api=0" in message
+    assert "PaddlePaddle 3.1 and FLAGS_enable_pir_api=0" in message
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
