@@ -19,6 +19,10 @@ CODE := rayserve_platform deployments tests
 SOURCES := pyproject.toml $(REQ)/dev.lock $(REQ)/uv.txt
 STAMP := $(VENV)/.made-from-$(shell cat $(SOURCES) 2>/dev/null | sha256sum | cut -c 1-16)
 
+# The quickstart needs much less, and is content with all of it too.
+LIGHT := $(VENV)/.quickstart-made-from-$(shell cat pyproject.toml $(REQ)/quickstart.lock $(REQ)/uv.txt 2>/dev/null | sha256sum | cut -c 1-16)
+RUN_ENV := $(if $(filter quickstart,$(CONFIG)),$(or $(wildcard $(STAMP)),$(LIGHT)),$(STAMP))
+
 # torch's CPU build is not on the package index: it comes from the wheel folders or pages that pip
 # is told of, otherwise from PyTorch's own index.
 ifdef PIP_FIND_LINKS
@@ -56,7 +60,7 @@ env: $(STAMP) ## build the Python environment in .venv, or bring it up to date
 # On a terminal the server gets a foreground group of its own (set -m), so that Ctrl-C reaches it
 # alone: it stops cleanly, and make ends with its exit status instead of "Interrupt". Elsewhere it
 # takes the shell's place, so that signals reach it.
-run: env ## serve configs/$(CONFIG) on HTTP 8000 and gRPC 9000 until Ctrl-C; CONFIG=quickstart
+run: $(RUN_ENV) ## serve configs/$(CONFIG) on HTTP 8000 and gRPC 9000 until Ctrl-C; CONFIG=quickstart
 	@serve=($(BIN)/rayserve run configs/$(CONFIG)/serve.yaml $(ARGS)); \
 	if [ -t 0 ]; then set -m; "$${serve[@]}" && :; else exec "$${serve[@]}"; fi
 
@@ -122,10 +126,12 @@ paddle-models: $(call framework,paddle) ## build that for PaddlePaddle's
 lock: ## resolve requirements/*.lock anew from pyproject.toml; newest versions: ARGS=--upgrade
 	@$(MAKE) uv
 	@echo "lock: resolving requirements/cpu.lock"
-	@$(LOCK) $(ARGS) --extra cpu --extra caikit --extra quickstart --output-file $(REQ)/cpu.lock
+	@$(LOCK) $(ARGS) $(SERVING) --output-file $(REQ)/cpu.lock
+	@echo "lock: resolving requirements/quickstart.lock"
+	@$(LOCK) $(ARGS) --constraint $(REQ)/cpu.lock --extra quickstart --output-file $(REQ)/quickstart.lock
 	@echo "lock: resolving requirements/dev.lock"
-	@$(LOCK) $(ARGS) --constraint $(REQ)/cpu.lock --extra cpu --extra caikit --extra quickstart --extra bench \
-		--extra dev --output-file $(REQ)/dev.lock
+	@$(LOCK) $(ARGS) --constraint $(REQ)/cpu.lock $(SERVING) --extra bench --extra dev \
+		--output-file $(REQ)/dev.lock
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) .bench .frameworks .ci/venv build dist *.egg-info .coverage htmlcov
@@ -136,20 +142,22 @@ clean: ## remove the environment and everything generated
 
 # A build that did not end leaves .incomplete behind and is started over from nothing, since
 # half-copied packages look installed. Of several makes at once one builds, the others wait for it.
-$(STAMP): | $(SOURCES)
+$(STAMP): MADE_FROM := dev.lock
+$(LIGHT): MADE_FROM := quickstart.lock
+$(STAMP) $(LIGHT): | $(SOURCES)
 	@mkdir -p $(dir $(VENV))
-	@exec 9> $(VENV).lock; flock 9; [ -e $@ ] || $(MAKE) packages
+	@exec 9> $(VENV).lock; flock 9; [ -e $@ ] || $(MAKE) packages FOR=$@ FROM=$(REQ)/$(MADE_FROM)
 
 packages:
 	@$(MAKE) uv
 	@touch $(VENV)/.incomplete
-	@rm -f $(VENV)/.made-from-*
-	@echo "env: installing the $$(grep -c == $(REQ)/dev.lock) packages of $(REQ)/dev.lock"
-	@$(BIN)/uv pip sync $(UV_ARGS) $(TORCH) $(REQ)/dev.lock $(REQ)/uv.txt
+	@rm -f $(VENV)/.made-from-* $(VENV)/.quickstart-made-from-*
+	@echo "env: installing the $$(grep -c == $(FROM)) packages of $(FROM)"
+	@$(BIN)/uv pip sync $(UV_ARGS) $(TORCH) $(FROM) $(REQ)/uv.txt
 	@echo "env: installing this project, editable"
 	@$(BIN)/uv pip install $(UV_ARGS) --no-deps --no-build-isolation --editable .
 	@rm $(VENV)/.incomplete
-	@touch $(STAMP)
+	@touch $(FOR)
 	@echo "env: ready in $(VENV)"
 
 # The stamp is written last; what an interrupted build left is replaced as a whole. Here too, of several

@@ -92,7 +92,7 @@ def convert(file: Path, directory: Path, report: Report) -> None:
     """
     missing = [name for name in ("torch", "transformers", "gguf") if find_spec(name) is None]
     if missing:
-        install = "pip install 'rayserve-platform[quickstart,torch]'"
+        install = "pip install 'rayserve-platform[models,torch]'"
         message = f"converting {file.name} needs {', '.join(missing)}; {install}"
         raise PlatformError(Code.UNAVAILABLE, message)
     report("reading", 0.0)

@@ -21,7 +21,7 @@ from rayserve_platform.runtimes.torch.network import Network
 from rayserve_platform.runtimes.torch.results import Results
 from rayserve_platform.runtimes.torch.sampling import Chooser, Model, check
 from rayserve_platform.runtimes.torch.texts import Texts
-from rayserve_platform.runtimes.torch.writing import Writing
+from rayserve_platform.core.writing import Writing
 from rayserve_platform.settings.torch import TorchApp
 
 

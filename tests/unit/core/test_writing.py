@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayserve_platform.core.messages import Stopping
-from rayserve_platform.runtimes.torch.writing import Writing
+from rayserve_platform.core.writing import Writing
 
 
 def decode(ids):

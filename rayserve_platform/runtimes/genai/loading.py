@@ -1,0 +1,108 @@
+"""A model's files to a pipeline that batches continuously."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openvino_genai
+
+from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.formats.llm import locate_llm
+from rayserve_platform.formats.weights import unusable
+from rayserve_platform.runtimes.genai.texts import Texts
+from rayserve_platform.settings.genai import GenAIApp
+
+log = logging.getLogger("rayserve.genai")
+
+DEFAULT_LENGTH = 2048
+"""For models that name no length, as TGIS (router, `max_sequence_length`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model that can be asked.
+
+    Args:
+        pipeline: the library's.
+        defaults: the model's own generation config.
+        end_ids: its end-of-text tokens.
+    """
+
+    pipeline: Any
+    texts: Texts
+    defaults: Any
+    end_ids: frozenset[int]
+    max_model_len: int
+
+
+def load(path: Path, settings: GenAIApp) -> Loaded:
+    """Load a model. Blocks, for seconds and more.
+
+    Raises:
+        PlatformError: INVALID_ARGUMENT for files that can't be loaded, or a length that the model
+            can't have.
+    """
+    files = locate_llm(str(path))
+    longest = _length(files.length, settings.engine.max_model_len)
+    try:
+        pipeline = openvino_genai.ContinuousBatchingPipeline(
+            str(path), _scheduler(settings), settings.engine.device, _properties(settings)
+        )
+        tokenizer = pipeline.get_tokenizer()
+    except RuntimeError as error:
+        log.exception("the model can't be loaded")
+        raise unusable("OpenVINO GenAI can't load the model; the log says why") from error
+    defaults = pipeline.get_config()
+    ends = {*defaults.stop_token_ids, defaults.eos_token_id, tokenizer.get_eos_token_id()}
+    return Loaded(
+        pipeline=pipeline,
+        texts=Texts(tokenizer, template=_template(settings.chat_template), longest=longest),
+        defaults=defaults,
+        end_ids=frozenset(i for i in ends if i >= 0),
+        max_model_len=longest,
+    )
+
+
+def _length(made_for: int | None, asked: int | None) -> int:
+    if made_for is not None and asked is not None and asked > made_for:
+        raise unusable(
+            f"engine.max_model_len: {asked} is more than the {made_for} positions of the model"
+        )
+    return asked or made_for or DEFAULT_LENGTH
+
+
+def _scheduler(settings: GenAIApp) -> Any:
+    config = openvino_genai.SchedulerConfig()
+    config.cache_size = settings.kv_cache_gib
+    config.max_num_seqs = settings.engine.max_batch_size
+    config.max_num_batched_tokens = settings.engine.prefill_tokens
+    config.dynamic_split_fuse = True
+    config.enable_prefix_caching = settings.engine.prefix_caching
+    return config
+
+
+def _properties(settings: GenAIApp) -> dict[str, Any]:
+    engine = settings.engine
+    found: dict[str, Any] = {}
+    if engine.device.startswith("CPU"):
+        found["INFERENCE_NUM_THREADS"] = settings.threads
+    if engine.precision != "dynamic":
+        found["INFERENCE_PRECISION_HINT"] = engine.precision
+    if engine.cache_dir is not None:
+        found["CACHE_DIR"] = engine.cache_dir
+    return found | engine.plugin_config
+
+
+def _template(setting: str | None) -> str | None:
+    """Return a chat template that is given as such, or as a file."""
+    if setting is None or "{" in setting:
+        return setting
+    try:
+        return Path(setting).expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        raise PlatformError(
+            Code.INVALID_ARGUMENT,
+            f"chat_template: '{setting}' can't be read",
+            param="chat_template",
+        ) from error

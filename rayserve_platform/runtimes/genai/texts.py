@@ -1,0 +1,184 @@
+"""Texts to tokens and back, with the model's own tokenizer and chat template."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from rayserve_platform.core.errors import Code, PlatformError, PromptTooLong
+from rayserve_platform.core.messages import Chat, Prompt, Tokens
+
+KEPT_TEXTS = 2**16
+"""Texts of a few tokens that are kept, since most tokens come again and again."""
+
+
+class Texts:
+    """Wraps a tokenizer of the library. Threads may share it.
+
+    Args:
+        tokenizer: the library's.
+        template: the operator's chat template, for a model without one.
+        longest: the most tokens that a prompt may have.
+    """
+
+    def __init__(self, tokenizer: Any, *, template: str | None, longest: int) -> None:
+        self._tokenizer = tokenizer
+        self._template = template or tokenizer.chat_template
+        self._longest = longest
+        vocabulary: dict[bytes, int] = tokenizer.get_vocab()
+        self.vocabulary = max(vocabulary.values()) + 1
+        self._pieces = _pieces(vocabulary)
+        self._longest_piece = max(map(len, vocabulary))
+        alone = self._encoded("", special=True)
+        self._adds_bos = alone[:1] == [tokenizer.get_bos_token_id()]
+        self.decode = functools.lru_cache(KEPT_TEXTS)(self._decode)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether conversations can be rendered."""
+        return bool(self._template)
+
+    def encode(self, prompt: Prompt, *, special: bool, cut: bool = False) -> list[int]:
+        """Return a prompt's token ids; a chat template writes the special tokens itself.
+
+        Raises:
+            PlatformError: INVALID_ARGUMENT for what is no text, or unless it is to be `cut`, for a
+                text so long that no model could take it.
+        """
+        if isinstance(prompt, tuple):
+            return self.checked(prompt)
+        if isinstance(prompt, Chat):
+            prompt, special = self._rendered(prompt), False
+        size = _size(prompt)
+        if not cut and (least := size // self._longest_piece) > self._longest:
+            # To tokenize it would take seconds, only to say the same.
+            raise PromptTooLong(limit=self._longest, token_count=least)
+        return self._encoded(prompt, special=special)
+
+    def tokens(self, prompt: str | Chat, *, special: bool) -> Tokens:
+        """Return a prompt's tokens; with offsets where its text is that of its tokens."""
+        ids = self.encode(prompt, special=special, cut=True)
+        offsets = self._offsets(ids, prompt) if isinstance(prompt, str) else ()
+        return Tokens(ids=tuple(ids), texts=tuple(map(self.token, ids)), offsets=offsets)
+
+    def truncated(self, ids: list[int], count: int, *, special: bool) -> list[int]:
+        """Keep the last tokens, and in front of them the beginning-of-text token that was added."""
+        if len(ids) <= count:
+            return ids
+        if special and self._adds_bos and count > 0:
+            return [ids[0], *ids[len(ids) - count + 1 :]]
+        return ids[len(ids) - count :]
+
+    def text(self, ids: Sequence[int], *, skip_special: bool) -> str:
+        """Return the text of many tokens."""
+        return self._decode(tuple(ids), skip_special)
+
+    def token(self, token_id: int) -> str:
+        """Return a token's vocabulary text (`ĠParis`); empty for an id that has none."""
+        return self._pieces.get(token_id, "")
+
+    def checked(self, ids: Sequence[int]) -> list[int]:
+        """Return a caller's token ids.
+
+        Raises:
+            PlatformError: INVALID_ARGUMENT for one that the model does not have.
+        """
+        for token_id in ids:
+            if not 0 <= token_id < self.vocabulary:
+                raise PlatformError(
+                    Code.INVALID_ARGUMENT,
+                    f"Token id {token_id} is not in this model's vocabulary of {self.vocabulary}.",
+                    param="prompt",
+                )
+        return list(ids)
+
+    def _encoded(self, text: str, *, special: bool) -> list[int]:
+        found = self._tokenizer.encode([text], add_special_tokens=special)
+        ids: list[int] = found.input_ids.data.reshape(-1).tolist()
+        return ids
+
+    def _decode(self, ids: tuple[int, ...], skip_special: bool) -> str:  # noqa: FBT001  # a cache key
+        if not ids:
+            return ""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special)
+        return text
+
+    def _offsets(self, ids: list[int], text: str) -> tuple[tuple[int, int], ...]:
+        """Return where tokens begin and end; tokens of one character share its place."""
+        found: list[tuple[int, int]] = []
+        begin, group = 0, 0
+        for place in range(1, len(ids) + 1):
+            piece = self._decode(tuple(ids[group:place]), False)
+            if piece.endswith("\ufffd") and not text.startswith(piece, begin):
+                continue
+            if not text.startswith(piece, begin):
+                return ()
+            found += [(begin, begin + len(piece))] * (place - group)
+            begin, group = begin + len(piece), place
+        return tuple(found) if begin == len(text) and len(found) == len(ids) else ()
+
+    def _rendered(self, chat: Chat) -> str:
+        if not (chat.template or self._template):
+            raise PlatformError(
+                Code.INVALID_ARGUMENT,
+                "This model has no chat template, so it takes no conversations; send a text.",
+                param="messages",
+            )
+        turns = [{"role": turn.role, "content": turn.content} for turn in chat.turns]
+        for turn in turns:
+            _size(turn["role"] + turn["content"])
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                turns,
+                add_generation_prompt=chat.add_generation_prompt,
+                chat_template=chat.template or self._template,
+                tools=[dict(tool) for tool in chat.tools] or None,
+                extra_context=dict(chat.template_kwargs) or None,
+            )
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise PlatformError(
+                Code.INVALID_ARGUMENT,
+                "The chat template can't render this conversation.",
+                param="messages",
+            ) from error
+        return _continued(text, chat) if chat.continue_final_message else text
+
+
+def _continued(text: str, chat: Chat) -> str:
+    """Cut what a template writes behind the last message, which the model is to go on with."""
+    last = chat.turns[-1].content.strip() if chat.turns else ""
+    place = text.rfind(last)
+    if not last or place < 0 or chat.add_generation_prompt:
+        raise PlatformError(
+            Code.INVALID_ARGUMENT,
+            "'continue_final_message' needs a last message with text, and "
+            "'add_generation_prompt' to be false.",
+            param="continue_final_message",
+        )
+    return text[: place + len(last)]
+
+
+def _size(text: str) -> int:
+    """Return a text's bytes; half of a surrogate pair has none."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise PlatformError(
+            Code.INVALID_ARGUMENT,
+            "The text holds half of a surrogate pair, which is no character.",
+            param="prompt",
+        ) from None
+
+
+def _pieces(vocabulary: dict[bytes, int]) -> dict[int, str]:
+    """Return tokens' texts as their tokenizer's files have them.
+
+    The library keeps the bytes that they stand for. A vocabulary of words marks the beginning of one
+    by ▁; one without such marks is of bytes, which files write as GPT-2 did, so that each can be
+    seen: a space is Ġ.
+    """
+    if any(piece.startswith("\u2581".encode()) for piece in vocabulary):
+        return {i: piece.decode(errors="replace") for piece, i in vocabulary.items()}
+    shown = {byte: chr(byte) for byte in (*range(33, 127), *range(161, 173), *range(174, 256))}
+    others = (byte for byte in range(256) if byte not in shown)
+    shown |= {byte: chr(256 + place) for place, byte in enumerate(others)}
+    return {i: "".join(shown[byte] for byte in piece) for piece, i in vocabulary.items()}

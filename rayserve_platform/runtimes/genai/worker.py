@@ -1,0 +1,117 @@
+"""`python -m rayserve_platform.runtimes.genai.worker`: the process that computes.
+
+Standard input is a socket: frames (`wire`) come and go there. It ends when the other end does, that is
+with its parent.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from rayserve_platform.core.errors import PlatformError, internal_error
+from rayserve_platform.core.messages import Generate, Tokenize
+from rayserve_platform.runtimes.genai.loading import load
+from rayserve_platform.runtimes.genai.loop import DecodingLoop
+from rayserve_platform.runtimes.genai.preparing import Preparer
+from rayserve_platform.runtimes.genai.wire import (
+    Call,
+    Cancel,
+    Decode,
+    Facts,
+    Items,
+    Ping,
+    frame,
+    frames,
+)
+
+log = logging.getLogger("rayserve.genai")
+
+
+class Outbox:
+    """Writes frames, from any thread."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+
+    def send(self, message: object) -> None:
+        """Write a message; waits while the other end does not read."""
+        content = memoryview(frame(message))
+        with self._lock:
+            while content:
+                content = content[os.write(self._file, content) :]
+
+
+class Desk:
+    """Takes calls in: texts are tokenized in a thread of their own, beside the steps."""
+
+    def __init__(self, preparer: Preparer, loop: DecodingLoop, outbox: Outbox) -> None:
+        self._preparer = preparer
+        self._loop = loop
+        self._outbox = outbox
+        self._texts = ThreadPoolExecutor(1, "texts")
+
+    def take(self, messages: Iterator[Any]) -> None:
+        """Take messages in until the other end closes, and end the process then."""
+        try:
+            for message in messages:
+                match message:
+                    case Call(what=Ping()):
+                        self._loop.put(message.what)
+                    case Call():
+                        self._texts.submit(self._prepare, message)
+                    case Cancel():
+                        # Behind what it cancels, which may be on its way through `_prepare`.
+                        self._texts.submit(self._loop.put, message)
+        finally:
+            os._exit(0)
+
+    def _prepare(self, call: Call) -> None:
+        answer: Items
+        try:
+            match call.what:
+                case Generate():
+                    self._loop.put(self._preparer.job(call.number, call.what))
+                    return
+                case Tokenize():
+                    answer = [(call.number, self._preparer.tokens(call.what)), (call.number, None)]
+                case Decode():
+                    text = self._preparer.text(call.what.ids)
+                    answer = [(call.number, text), (call.number, None)]
+                case _:
+                    return
+        except PlatformError as error:
+            answer = [(call.number, error)]
+        except Exception:
+            log.exception("a request could not be prepared")
+            answer = [(call.number, internal_error())]
+        self._outbox.send(answer)
+
+
+def main() -> None:
+    """Load the model that the first frame names, and serve it."""
+    logging.basicConfig(level=logging.INFO)
+    outbox, messages = Outbox(os.dup(0)), frames(os.dup(0))
+    settings, path = next(messages)
+    try:
+        loaded = load(path, settings)
+    except PlatformError as error:
+        outbox.send(error)
+        return
+    loop = DecodingLoop(loaded.pipeline, outbox.send)
+    preparer = Preparer(loaded, most_answers=settings.engine.max_batch_size)
+    desk = Desk(preparer, loop, outbox)
+    threading.Thread(target=desk.take, args=(messages,), name="desk", daemon=True).start()
+    outbox.send(Facts(max_model_len=loaded.max_model_len, chat=loaded.texts.has_chat_template))
+    try:
+        loop.run()
+    except Exception:
+        log.exception("the decoding loop has died")
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

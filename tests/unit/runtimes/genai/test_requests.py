@@ -1,0 +1,183 @@
+"""Guides, what is refused, overload, and clients that leave."""
+
+import asyncio
+import contextlib
+import json
+import re
+
+import pytest
+
+from rayserve_platform.core.errors import Code, PlatformError, PromptTooLong
+from rayserve_platform.core.messages import (
+    Chat,
+    Details,
+    Detokenize,
+    Guided,
+    Sampling,
+    Stopping,
+    Tokenize,
+    Turn,
+)
+from rayserve_platform.formats.source import resolve
+from tests.unit.runtimes.genai.conftest import LENGTH, PLACES, SOURCE, WAITING
+
+pytestmark = [pytest.mark.llm, pytest.mark.asyncio(loop_scope="session")]
+
+ASKED = Chat(turns=(Turn(role="user", content="Name a person and an age."),))
+SCHEMA = {
+    "type": "object",
+    "required": ["name", "age"],
+    "additionalProperties": False,
+    "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"enum": [30, 40]}},
+}
+LONG = Stopping(max_new_tokens=1500, ignore_eos=True)
+
+
+def _is_person(text):
+    return set(json.loads(text)) == {"name", "age"}
+
+
+@pytest.mark.parametrize(
+    ("guided", "fits"),
+    [
+        (Guided(kind="json_schema", value=json.dumps(SCHEMA)), _is_person),
+        (Guided(kind="regex", value="[a-c]{3}-[0-9]{2}"), re.compile(r"[a-c]{3}-\d\d").fullmatch),
+        (Guided(kind="choice", value=('say "yes"', "né")), {'say "yes"', "né"}.__contains__),
+        (Guided(kind="grammar", value='root ::= "x" ("y" | "z")'), {"xy", "xz"}.__contains__),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+async def test_a_guided_answer_fits_its_guide(served, guided, fits):
+    chunk = await served.answer(
+        prompt=ASKED,
+        guided=guided,
+        sampling=Sampling(seed=1),
+        stopping=Stopping(max_new_tokens=64, min_new_tokens=40),
+    )
+    assert fits(chunk.text), chunk.text
+
+
+async def test_json_is_an_object_as_far_as_it_goes(served):
+    chunk = await served.answer(
+        prompt=ASKED, guided=Guided(kind="json"), stopping=Stopping(max_new_tokens=4)
+    )
+    assert chunk.text.lstrip().startswith("{")
+
+
+@pytest.mark.parametrize(
+    "guided",
+    [
+        Guided(kind="regex", value="(["),
+        Guided(kind="grammar", value="root ::= nothing"),
+        Guided(kind="grammar", value="?"),
+        Guided(kind="json_schema", value="{"),
+        Guided(kind="json_schema", value='{"type": "nonsense"}'),
+        Guided(kind="json_schema", value='{"a":' * 100 + "1" + "}" * 100),
+        Guided(kind="choice", value=()),
+        Guided(kind="choice", value=("",)),
+        Guided(kind="regex", value="a" * 300_000),
+    ],
+    ids=lambda guided: f"{guided.kind}-{guided.value[:12]}",
+)
+async def test_a_broken_guide_is_refused_and_harms_nobody(served, guided):
+    async with served.stream(prompt=ASKED, stopping=Stopping(max_new_tokens=20)) as beside:
+        await anext(beside)
+        with pytest.raises(PlatformError, match="guided") as caught:
+            await served.ask(prompt=ASKED, guided=guided, stopping=Stopping(max_new_tokens=4))
+        assert caught.value.code is Code.INVALID_ARGUMENT
+        assert [chunk async for chunks in beside for chunk in chunks][-1].stop is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"),
+    [
+        ("typical_p", {"sampling": Sampling(typical_p=0.5)}),
+        ("length_penalty", {"sampling": Sampling(length_penalty=(2, 1.5))}),
+        ("logit_bias", {"sampling": Sampling(logit_bias={5: 1.0})}),
+        ("top_n_tokens", {"details": Details(generated_tokens=True, top_n_tokens=2)}),
+        ("top_n_tokens", {"details": Details(generated_tokens=True, top_n_tokens=1)}),
+        ("ranks", {"details": Details(generated_tokens=True, ranks=True)}),
+        ("input_tokens", {"details": Details(input_tokens=True, logprobs=True)}),
+    ],
+)
+async def test_what_the_library_cant_do_is_refused_by_name(served, name, request_):
+    with pytest.raises(PlatformError, match=f"'{name}'") as caught:
+        await served.ask(prompt="Hi", **request_)
+    assert (caught.value.code, caught.value.param) == (Code.UNIMPLEMENTED, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"),
+    [
+        ("temperature", {"sampling": Sampling(temperature=-1)}),
+        ("temperature", {"sampling": Sampling(temperature=float("nan"))}),
+        ("top_p", {"sampling": Sampling(top_p=0)}),
+        ("top_k", {"sampling": Sampling(top_k=-2)}),
+        ("repetition_penalty", {"sampling": Sampling(repetition_penalty=0)}),
+        ("presence_penalty", {"sampling": Sampling(presence_penalty=3)}),
+        ("n", {"n": PLACES + 1}),
+        ("n", {"n": 0}),
+        ("max_new_tokens", {"stopping": Stopping(max_new_tokens=0)}),
+        ("min_new_tokens", {"stopping": Stopping(max_new_tokens=1, min_new_tokens=2)}),
+        ("stop_token_ids", {"stopping": Stopping(stop_token_ids=(10**9,))}),
+        ("prompt", {"prompt": ""}),
+        ("prompt", {"prompt": "\ud800"}),
+        ("prompt", {"prompt": (10**9,)}),
+        ("source", {"adapter": "a"}),
+        ("messages", {"prompt": Chat(turns=ASKED.turns, template="{{ raise_exception('no') }}")}),
+    ],
+)
+async def test_values_that_mean_nothing_are_refused_by_name(served, name, request_):
+    with pytest.raises(PlatformError) as caught:
+        await served.ask(**{"prompt": "Hi", **request_})
+    if name != "source":
+        assert (caught.value.code, caught.value.param) == (Code.INVALID_ARGUMENT, name)
+
+
+@pytest.mark.parametrize("prompt", [tuple([28] * LENGTH), "word " * LENGTH, "x" * 30_000_000])
+async def test_a_prompt_without_room_for_an_answer_is_refused(served, prompt):
+    with pytest.raises(PromptTooLong) as caught:
+        await served.ask(prompt=prompt)
+    assert caught.value.limit == LENGTH
+
+
+async def test_overload_is_told_and_those_who_leave_make_room(served):
+    async with contextlib.AsyncExitStack() as stack:
+        streams = [
+            await stack.enter_async_context(served.stream(prompt="Once", stopping=LONG))
+            for _ in range(PLACES + WAITING)
+        ]
+        asking = [asyncio.ensure_future(anext(stream)) for stream in streams]
+        await asyncio.gather(*asking[:PLACES])
+        with pytest.raises(PlatformError) as caught:
+            await served.ask(prompt="Hi")
+        assert caught.value.code is Code.RESOURCE_EXHAUSTED
+        assert caught.value.retry_after_s
+        # A waiting one that is left is not begun, and the others' places are free at once.
+        for task in asking[PLACES:]:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    async with asyncio.timeout(20):
+        chunks = await asyncio.gather(
+            *(served.answer(prompt="Hi", stopping=Stopping(max_new_tokens=2)) for _ in range(PLACES))
+        )
+    assert [chunk.generated_tokens for chunk in chunks] == [2] * PLACES
+
+
+@pytest.mark.parametrize("text", ["Hello world", "naïve — 日本 🙂", ""])
+async def test_tokens_are_those_of_the_models_tokenizer(served, text):
+    from tokenizers import Tokenizer
+
+    theirs = Tokenizer.from_file(str(resolve(SOURCE) / "tokenizer.json")).encode(text)
+    ours = await served.runtime.tokenize(Tokenize(model="m", prompt=text))
+    assert list(ours.ids) == theirs.ids
+    assert list(ours.texts) == theirs.tokens
+    assert list(ours.offsets) == theirs.offsets
+    assert await served.runtime.detokenize(Detokenize(model="m", ids=ours.ids)) == text
+
+
+async def test_the_card_says_what_is_served(served):
+    [card] = await served.runtime.describe()
+    assert (card.id, card.runtime, card.max_model_len, card.chat) == ("m", "genai", LENGTH, True)
+    assert card.size_bytes > 50_000_000
+    await served.runtime.check_health()
