@@ -68,8 +68,8 @@ def find(source: str) -> Path:
     """Return the path that `source` names; in a package it is there, elsewhere it need not be.
 
     Raises:
-        PlatformError: INVALID_ARGUMENT with `param="source"` if the source is of an unknown kind, or
-            its package has no such file.
+        PlatformError: INVALID_ARGUMENT with `param="source"` if the source is of an unknown kind,
+            or its package has no such file.
     """
     scheme = _SCHEME.fullmatch(source)
     if scheme is None:

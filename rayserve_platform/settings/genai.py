@@ -54,8 +54,8 @@ class GenAIApp(ModelApp):
             )
         if self.placement.num_gpus:
             raise ValueError(
-                "placement.num_gpus: this engine computes on CPUs and Intel's own devices; models on "
-                "GPUs are for the vLLM runtime"
+                "placement.num_gpus: this engine computes on CPUs and Intel's own devices; models "
+                "on GPUs are for the vLLM runtime"
             )
         return self
 

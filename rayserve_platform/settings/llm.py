@@ -10,15 +10,15 @@ from rayserve_platform.settings.genai import GenAIApp, GenAIEngine
 from rayserve_platform.settings.vllm import VLLMApp
 
 GENAI = (
-    "OpenVINO GenAI, since no GPU is asked for and it reads this model: several times as fast there "
-    "as vLLM's CPU build. What vLLM has besides (tool calls, /v1/responses, /v1/messages, LoRA, "
-    "logit_bias, alternatives in log probabilities, typical_p) is refused by name; "
+    "OpenVINO GenAI, since no GPU is asked for and it reads this model: several times as fast "
+    "there as vLLM's CPU build. What vLLM has besides (tool calls, /v1/responses, /v1/messages, "
+    "LoRA, logit_bias, alternatives in log probabilities, typical_p) is refused by name; "
     "'engine: vllm' brings it"
 )
 GPU = "vLLM, since GPUs are asked for"
 OTHER = (
-    "vLLM, since OpenVINO GenAI does not read this model: it takes a .gguf file, or a directory with "
-    "openvino_model.xml"
+    "vLLM, since OpenVINO GenAI does not read this model: it takes a .gguf file, or a directory "
+    "with openvino_model.xml"
 )
 
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import openvino
 import openvino_genai
 
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.formats.llm import locate_llm
+from rayserve_platform.formats.llm import IR, locate_llm
 from rayserve_platform.formats.weights import unusable
+from rayserve_platform.runtimes.genai.examiner import Examiner
 from rayserve_platform.runtimes.genai.texts import Texts
 from rayserve_platform.settings.genai import GenAIApp
 
@@ -31,6 +33,7 @@ class Loaded:
 
     pipeline: Any
     texts: Texts
+    examiner: Examiner
     defaults: Any
     end_ids: frozenset[int]
     max_model_len: int
@@ -50,16 +53,20 @@ def load(path: Path, settings: GenAIApp) -> Loaded:
             str(path), _scheduler(settings), settings.engine.device, _properties(settings)
         )
         tokenizer = pipeline.get_tokenizer()
-    except RuntimeError as error:
+    except Exception as error:  # whatever its C++ code throws: std::out_of_range is an IndexError
         log.exception("the model can't be loaded")
         raise unusable("OpenVINO GenAI can't load the model; the log says why") from error
     defaults = pipeline.get_config()
     ends = {*defaults.stop_token_ids, defaults.eos_token_id, tokenizer.get_eos_token_id()}
+    end_ids = frozenset(i for i in ends if i >= 0)
+    texts = Texts(tokenizer, template=_template(settings.chat_template), longest=longest)
+    logits = _logits(files.path) or texts.vocabulary
     return Loaded(
         pipeline=pipeline,
-        texts=Texts(tokenizer, template=_template(settings.chat_template), longest=longest),
+        texts=texts,
+        examiner=Examiner(tokenizer, logits=logits, end_ids=end_ids),
         defaults=defaults,
-        end_ids=frozenset(i for i in ends if i >= 0),
+        end_ids=end_ids,
         max_model_len=longest,
     )
 
@@ -70,6 +77,17 @@ def _length(made_for: int | None, asked: int | None) -> int:
             f"engine.max_model_len: {asked} is more than the {made_for} positions of the model"
         )
     return asked or made_for or DEFAULT_LENGTH
+
+
+def _logits(path: Path) -> int | None:
+    """Return how many logits a token has; None if they are as many as the tokenizer has tokens.
+
+    They are in a GGUF file; other models may have been padded to a rounder number.
+    """
+    if path.is_file():
+        return None
+    last = openvino.Core().read_model(path / IR).output("logits").get_partial_shape()[-1]
+    return last.get_length() if last.is_static else None
 
 
 def _scheduler(settings: GenAIApp) -> Any:
@@ -89,6 +107,7 @@ def _properties(settings: GenAIApp) -> dict[str, Any]:
         found["INFERENCE_NUM_THREADS"] = settings.threads
     if engine.precision != "dynamic":
         found["INFERENCE_PRECISION_HINT"] = engine.precision
+        found["KV_CACHE_PRECISION"] = engine.precision
     if engine.cache_dir is not None:
         found["CACHE_DIR"] = engine.cache_dir
     return found | engine.plugin_config

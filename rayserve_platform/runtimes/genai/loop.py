@@ -71,12 +71,9 @@ class DecodingLoop:
                 self._handed_over += 1
                 answer.handle = self._pipeline.add_request(self._handed_over, ids, answer.config)
         except RuntimeError as error:
-            # It checks what it is given, above all grammars.
             log.warning("a request was refused: %s", error)
             self._drop(job)
             message = "The engine can't take this request: its parameters contradict each other."
-            if job.request.guided is not None:
-                message = "The form that 'guided' demands can't be used: it is not valid."
             self._send([(job.number, PlatformError(Code.INVALID_ARGUMENT, message))])
             return
         self._jobs[job.number] = job

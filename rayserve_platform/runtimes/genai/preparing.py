@@ -35,9 +35,7 @@ class Preparer:
         )
         prompt, text = self._prompt(request)
         least = request.stopping.min_new_tokens
-        room = check_room(
-            limit=loaded.max_model_len, token_count=len(prompt), min_new_tokens=least
-        )
+        room = check_room(limit=loaded.max_model_len, token_count=len(prompt), min_new_tokens=least)
         asked = request.stopping.max_new_tokens
         limit = room if asked is None else min(asked, room)
         clamped = asked is None or asked > room
@@ -87,7 +85,5 @@ class Preparer:
         return Answer(
             index=index,
             config=config,
-            writing=Writing(
-                lambda ids: texts.decode(tuple(ids), skip), request.stopping, prompt
-            ),
+            writing=Writing(lambda ids: texts.decode(tuple(ids), skip), request.stopping, prompt),
         )

@@ -1,7 +1,7 @@
 """The engine's process, as the runtime sees it.
 
-OpenVINO GenAI holds Python's global lock throughout a step (2026.4, `py_continuous_batching_pipeline.
-cpp`), so no event loop could live beside it; and a fault in native code ends only this process.
+OpenVINO GenAI (2026.4) holds Python's global lock throughout a step, so no event loop could live
+beside it; and a fault in native code ends only this process.
 """
 
 import asyncio
@@ -37,6 +37,10 @@ SILENCE_LIMIT_S = 60.0
 END_WAIT_S = 10.0
 
 
+def _spawn(end: socket.socket) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", MODULE], stdin=end)
+
+
 def unavailable() -> PlatformError:
     """Return the error for calls that can't be answered any more."""
     return PlatformError(Code.UNAVAILABLE, "The model's engine is not available. Retry later.")
@@ -55,7 +59,7 @@ class Pending:
         self._ready.set()
 
     async def items(self) -> AsyncGenerator[list[Any], None]:
-        """Yield what has come since the last time, until the end; raises what the call failed of."""
+        """Yield what has come since the last time, until the end; raise what the call failed of."""
         while True:
             await self._ready.wait()
             self._ready.clear()
@@ -92,8 +96,7 @@ class EngineProcess:
         with theirs:
             # Not by asyncio, whose ways to watch a child differ from loop to loop and thread to
             # thread: its end is seen by the socket's.
-            command = [sys.executable, "-m", MODULE]
-            self._process = await asyncio.to_thread(subprocess.Popen, command, stdin=theirs)
+            self._process = await asyncio.to_thread(_spawn, theirs)
         reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         self._send((settings, path))
         try:
@@ -143,7 +146,8 @@ class EngineProcess:
     async def ask(self, what: Any) -> Any:
         """Return the one answer to a call; raises as `call`."""
         async with contextlib.aclosing(self.call(what)) as answers:
-            return [item async for items in answers for item in items][0]
+            [answer] = [item async for items in answers for item in items]
+            return answer
 
     def check(self) -> None:
         """Raise if the process has ended, or has not answered for long.
@@ -167,9 +171,9 @@ class EngineProcess:
         try:
             while True:
                 self._deliver(await read_frame(stream))
-        except (EOFError, ConnectionError):
+        except (EOFError, ConnectionError) as error:
             if self.is_alive:
-                log.error("the engine's process has ended")
+                log.error("the engine's process has ended: %r", error)  # noqa: TRY400  # no fault of ours
         finally:
             self.is_alive = False
             for pending in self._pending.values():

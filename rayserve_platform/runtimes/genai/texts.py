@@ -10,6 +10,9 @@ from rayserve_platform.core.messages import Chat, Prompt, Tokens
 KEPT_TEXTS = 2**16
 """Texts of a few tokens that are kept, since most tokens come again and again."""
 
+WORD = "\u2581".encode()
+"""The sign ▁ that marks the beginning of a word in SentencePiece's vocabularies."""
+
 
 class Texts:
     """Wraps a tokenizer of the library. Threads may share it.
@@ -27,9 +30,10 @@ class Texts:
         vocabulary: dict[bytes, int] = tokenizer.get_vocab()
         self.vocabulary = max(vocabulary.values()) + 1
         self._pieces = _pieces(vocabulary)
+        self._bytes = {i: piece.replace(WORD, b" ") for piece, i in vocabulary.items()}
         self._longest_piece = max(map(len, vocabulary))
-        alone = self._encoded("", special=True)
-        self._adds_bos = alone[:1] == [tokenizer.get_bos_token_id()]
+        self._bos = tokenizer.get_bos_token_id()
+        self._adds_bos = self._encoded("", special=True)[:1] == [self._bos]
         self.decode = functools.lru_cache(KEPT_TEXTS)(self._decode)
 
     @property
@@ -103,18 +107,24 @@ class Texts:
         return text
 
     def _offsets(self, ids: list[int], text: str) -> tuple[tuple[int, int], ...]:
-        """Return where tokens begin and end; tokens of one character share its place."""
-        found: list[tuple[int, int]] = []
-        begin, group = 0, 0
-        for place in range(1, len(ids) + 1):
-            piece = self._decode(tuple(ids[group:place]), False)
-            if piece.endswith("\ufffd") and not text.startswith(piece, begin):
-                continue
-            if not text.startswith(piece, begin):
-                return ()
-            found += [(begin, begin + len(piece))] * (place - group)
-            begin, group = begin + len(piece), place
-        return tuple(found) if begin == len(text) and len(found) == len(ids) else ()
+        """Return where tokens begin and end; those of one character share its place."""
+        pieces = [self._bytes.get(i, b"") for i in ids]
+        if self._adds_bos and ids and ids[0] == self._bos:
+            pieces[0] = b""
+        written, content = b"".join(pieces), text.encode()
+        lead = int(written == b" " + content)  # which SentencePiece puts before a text
+        if written[lead:] != content:
+            return ()
+        places = [place for place, sign in enumerate(text) for _ in sign.encode()]
+        found, end = [], -lead
+        for piece in pieces:
+            begin, end = max(0, end), end + len(piece)
+            if end > begin:
+                found.append((places[begin], places[end - 1] + 1))
+            else:
+                place = places[begin] if begin < len(places) else len(text)
+                found.append((place, place))
+        return tuple(found)
 
     def _rendered(self, chat: Chat) -> str:
         if not (chat.template or self._template):
@@ -172,11 +182,11 @@ def _size(text: str) -> int:
 def _pieces(vocabulary: dict[bytes, int]) -> dict[int, str]:
     """Return tokens' texts as their tokenizer's files have them.
 
-    The library keeps the bytes that they stand for. A vocabulary of words marks the beginning of one
-    by ▁; one without such marks is of bytes, which files write as GPT-2 did, so that each can be
-    seen: a space is Ġ.
+    The library keeps the bytes that they stand for. A vocabulary of words marks the beginning of
+    one by ▁; one without such marks is of bytes, which files write as GPT-2 did, so that each can
+    be seen: a space is Ġ.
     """
-    if any(piece.startswith("\u2581".encode()) for piece in vocabulary):
+    if any(piece.startswith(WORD) for piece in vocabulary):
         return {i: piece.decode(errors="replace") for piece, i in vocabulary.items()}
     shown = {byte: chr(byte) for byte in (*range(33, 127), *range(161, 173), *range(174, 256))}
     others = (byte for byte in range(256) if byte not in shown)

@@ -1,7 +1,7 @@
 """`python -m rayserve_platform.runtimes.genai.worker`: the process that computes.
 
-Standard input is a socket: frames (`wire`) come and go there. It ends when the other end does, that is
-with its parent.
+Standard input is a socket: frames (`wire`) come and go there. It ends when the other end does, that
+is with its parent.
 """
 
 import logging
@@ -13,6 +13,8 @@ from typing import Any
 
 from rayserve_platform.core.errors import PlatformError, internal_error
 from rayserve_platform.core.messages import Generate, Tokenize
+from rayserve_platform.runtimes.genai.answers import Job
+from rayserve_platform.runtimes.genai.guides import Guides
 from rayserve_platform.runtimes.genai.loading import load
 from rayserve_platform.runtimes.genai.loop import DecodingLoop
 from rayserve_platform.runtimes.genai.preparing import Preparer
@@ -48,8 +50,11 @@ class Outbox:
 class Desk:
     """Takes calls in: texts are tokenized in a thread of their own, beside the steps."""
 
-    def __init__(self, preparer: Preparer, loop: DecodingLoop, outbox: Outbox) -> None:
+    def __init__(
+        self, preparer: Preparer, guides: Guides, loop: DecodingLoop, outbox: Outbox
+    ) -> None:
         self._preparer = preparer
+        self._guides = guides
         self._loop = loop
         self._outbox = outbox
         self._texts = ThreadPoolExecutor(1, "texts")
@@ -59,13 +64,13 @@ class Desk:
         try:
             for message in messages:
                 match message:
-                    case Call(what=Ping()):
-                        self._loop.put(message.what)
+                    case Call(what=Ping() as ping):
+                        self._loop.put(ping)
                     case Call():
                         self._texts.submit(self._prepare, message)
                     case Cancel():
                         # Behind what it cancels, which may be on its way through `_prepare`.
-                        self._texts.submit(self._loop.put, message)
+                        self._texts.submit(self._leave, message)
         finally:
             os._exit(0)
 
@@ -74,7 +79,7 @@ class Desk:
         try:
             match call.what:
                 case Generate():
-                    self._loop.put(self._preparer.job(call.number, call.what))
+                    self._begin(self._preparer.job(call.number, call.what))
                     return
                 case Tokenize():
                     answer = [(call.number, self._preparer.tokens(call.what)), (call.number, None)]
@@ -90,6 +95,21 @@ class Desk:
             answer = [(call.number, internal_error())]
         self._outbox.send(answer)
 
+    def _begin(self, job: Job) -> None:
+        if job.request.guided is None:
+            self._loop.put(job)
+            return
+        self._guides.put(
+            job.number,
+            job.request.guided,
+            ready=lambda: self._loop.put(job),
+            refuse=lambda error: self._outbox.send([(job.number, error)]),
+        )
+
+    def _leave(self, cancel: Cancel) -> None:
+        self._guides.leave(cancel.number)
+        self._loop.put(cancel)
+
 
 def main() -> None:
     """Load the model that the first frame names, and serve it."""
@@ -103,7 +123,7 @@ def main() -> None:
         return
     loop = DecodingLoop(loaded.pipeline, outbox.send)
     preparer = Preparer(loaded, most_answers=settings.engine.max_batch_size)
-    desk = Desk(preparer, loop, outbox)
+    desk = Desk(preparer, Guides(loaded.examiner.check), loop, outbox)
     threading.Thread(target=desk.take, args=(messages,), name="desk", daemon=True).start()
     outbox.send(Facts(max_model_len=loaded.max_model_len, chat=loaded.texts.has_chat_template))
     try:

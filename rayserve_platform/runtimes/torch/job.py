@@ -13,9 +13,9 @@ from rayserve_platform.core.messages import (
     StopReason,
     Token,
 )
+from rayserve_platform.core.writing import Writing
 from rayserve_platform.runtimes.torch.details import Describer
 from rayserve_platform.runtimes.torch.sampling import Chooser
-from rayserve_platform.core.writing import Writing
 
 Item = Chunk | Exception | None
 """A piece of an answer, what made the request fail, or its end."""

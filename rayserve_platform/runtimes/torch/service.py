@@ -10,6 +10,7 @@ import torch
 
 from rayserve_platform.core.errors import Code, PlatformError, PromptTooLong, check_room
 from rayserve_platform.core.messages import Generate, StopReason
+from rayserve_platform.core.writing import Writing
 from rayserve_platform.runtimes.torch import guided
 from rayserve_platform.runtimes.torch.batches import Batches
 from rayserve_platform.runtimes.torch.company import find_company
@@ -21,7 +22,6 @@ from rayserve_platform.runtimes.torch.network import Network
 from rayserve_platform.runtimes.torch.results import Results
 from rayserve_platform.runtimes.torch.sampling import Chooser, Model, check
 from rayserve_platform.runtimes.torch.texts import Texts
-from rayserve_platform.core.writing import Writing
 from rayserve_platform.settings.torch import TorchApp
 
 

