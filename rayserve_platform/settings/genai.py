@@ -25,13 +25,11 @@ class GenAIEngine(Settings):
     kv_cache_gib: int | None = Field(default=None, ge=1)
     """Memory for the tokens of all answers, in GiB. By default a quarter of `placement.memory_gib`,
     at least 1."""
-    prefix_caching: bool = True
-    """Keep what was computed of a prompt for others that begin alike, as far as memory goes."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of computation on a CPU; by default `placement.num_cpus`, at least one."""
     precision: Literal["f32", "f16", "bf16", "dynamic"] = "f32"
-    """What the device may compute in. OpenVINO by itself takes bfloat16 wherever a processor has
-    it, which changes texts; `dynamic` lets it."""
+    """What the device may compute in, and keep of the tokens. OpenVINO by itself takes bfloat16
+    wherever a processor has it, and bytes for the tokens, which changes texts; `dynamic` lets it."""
     cache_dir: str | None = Field(default=None, min_length=1)
     """Folder for compiled models, so that a restart loads instead of compiling."""
     plugin_config: dict[str, bool | int | float | str] = Field(default_factory=dict)

@@ -96,7 +96,8 @@ def _scheduler(settings: GenAIApp) -> Any:
     config.max_num_seqs = settings.engine.max_batch_size
     config.max_num_batched_tokens = settings.engine.prefill_tokens
     config.dynamic_split_fuse = True
-    config.enable_prefix_caching = settings.engine.prefix_caching
+    # With it (2026.4.1) requests that begin alike write into one block: answers get mixed up.
+    config.enable_prefix_caching = False
     return config
 
 
@@ -105,6 +106,7 @@ def _properties(settings: GenAIApp) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if engine.device.startswith("CPU"):
         found["INFERENCE_NUM_THREADS"] = settings.threads
+        found["sampler_num_threads"] = settings.threads
     if engine.precision != "dynamic":
         found["INFERENCE_PRECISION_HINT"] = engine.precision
         found["KV_CACHE_PRECISION"] = engine.precision

@@ -38,7 +38,7 @@ END_WAIT_S = 10.0
 
 
 def _spawn(end: socket.socket) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", MODULE], stdin=end)
+    return subprocess.Popen([sys.executable, "-m", MODULE], stdin=end.fileno())
 
 
 def unavailable() -> PlatformError:

@@ -1,7 +1,6 @@
 """What the runtime writes is what the library's plain pipeline writes, alone and in a crowd."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -130,21 +129,31 @@ async def test_time_ends_an_answer_with_what_it_has(served):
 
 
 async def test_a_seed_repeats_an_answer_in_any_company(served):
-    how = {
-        "prompt": PROMPTS[1],
-        "sampling": Sampling(seed=1234, temperature=0.9, top_k=40, top_p=0.95, min_p=0.01),
-        "stopping": Stopping(max_new_tokens=16),
-    }
-    first = await served.answer(**how)
-    crowd = [
-        served.answer(prompt=prompt, stopping=Stopping(max_new_tokens=9)) for prompt in PROMPTS
-    ]
-    again, *_ = await asyncio.gather(served.answer(**how), *crowd[1:])
-    crowd[0].close()
-    other = await served.answer(**{**how, "sampling": Sampling(seed=7, temperature=0.9)})
-    assert again.text == first.text
-    assert other.text != first.text
-    assert first.seed == 1234
+    def draw(seed):
+        return served.answer(
+            prompt=PROMPTS[1],
+            sampling=Sampling(seed=seed, temperature=0.9, top_k=40, top_p=0.95, min_p=0.01),
+            stopping=Stopping(max_new_tokens=12),
+        )
+
+    seeds = range(40, 44)
+    alone = [await draw(seed) for seed in seeds]
+    together = await asyncio.gather(*map(draw, seeds))
+    assert [chunk.seed for chunk in alone] == list(seeds)
+    assert [chunk.text for chunk in alone] == [chunk.text for chunk in together]
+    assert len({chunk.text for chunk in alone}) == len(seeds)
+
+
+async def test_prompts_that_begin_alike_leave_each_other_alone(served, plain):
+    def ask(length):
+        return served.answer(
+            prompt=PROMPTS[1], sampling=GREEDY, stopping=Stopping(max_new_tokens=length)
+        )
+
+    _, expected = plain.write(PROMPTS[1], max_new_tokens=16)
+    await ask(1)
+    for chunk in await asyncio.gather(*(ask(16) for _ in range(3))):
+        assert chunk.text == expected
 
 
 async def test_several_answers_are_several(served):
@@ -156,13 +165,20 @@ async def test_several_answers_are_several(served):
     assert [chunk.prompt is not None for chunk in chunks] == [True, False, False]
 
 
-@pytest.mark.parametrize("penalty", ["repetition_penalty", "frequency_penalty", "presence_penalty"])
-async def test_penalties_are_the_librarys(served, plain, penalty):
+@pytest.mark.parametrize(
+    ("penalty", "sampling"),
+    [
+        ("repetition_penalty", Sampling(temperature=0, repetition_penalty=1.5)),
+        ("frequency_penalty", Sampling(temperature=0, frequency_penalty=1.5)),
+        ("presence_penalty", Sampling(temperature=0, presence_penalty=1.5)),
+    ],
+)
+async def test_penalties_are_the_librarys(served, plain, penalty, sampling):
     ids, text = plain.write(PROMPTS[1], max_new_tokens=24, **{penalty: 1.5})
     assert text != plain.write(PROMPTS[1], max_new_tokens=24)[1]
     chunk = await served.answer(
         prompt=PROMPTS[1],
-        sampling=replace(GREEDY, **{penalty: 1.5}),
+        sampling=sampling,
         stopping=Stopping(max_new_tokens=24),
         details=Details(generated_tokens=True),
     )
