@@ -29,7 +29,8 @@ class GenAIEngine(Settings):
     """Threads of computation on a CPU; by default `placement.num_cpus`, at least one."""
     precision: Literal["f32", "f16", "bf16", "dynamic"] = "f32"
     """What the device may compute in, and keep of the tokens. OpenVINO by itself takes bfloat16
-    wherever a processor has it, and bytes for the tokens, which changes texts; `dynamic` lets it."""
+    wherever a processor has it, and a byte for a number of the latter, which changes texts;
+    `dynamic` lets it."""
     cache_dir: str | None = Field(default=None, min_length=1)
     """Folder for compiled models, so that a restart loads instead of compiling."""
     plugin_config: dict[str, bool | int | float | str] = Field(default_factory=dict)
