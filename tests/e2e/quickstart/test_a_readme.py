@@ -54,7 +54,7 @@ def test_the_same_model_answers_tgis_and_caikit(quickstart: Any, client: httpx.C
         "' 127.0.0.1:9000 fmaas.GenerationService/Generate"
     )
     [response] = json.loads(quickstart.run_line(line))["responses"]
-    assert (response["generatedTokenCount"], response["stopReason"]) == (5, "MAX_TOKENS")
+    assert (response["generated_token_count"], response["stop_reason"]) == (5, "MAX_TOKENS")
     asked = {
         "model_id": MODEL,
         "inputs": "The capital of France is",
