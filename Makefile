@@ -48,6 +48,8 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --python-version 3.11 \
 	--no-annotate --no-emit-find-links --no-emit-index-url \
 	--custom-compile-command "make lock" $(TORCH)
 
+SERVING := --extra cpu --extra caikit --extra models --extra quickstart
+
 .PHONY: help env run test coverage lint format protos bench caikit-peer kserve-peer mlserver-peer \
 	tensorflow-models paddle-models lock clean packages uv venv
 
