@@ -110,6 +110,9 @@ def _properties(settings: GenAIApp) -> dict[str, Any]:
     if engine.precision != "dynamic":
         found["INFERENCE_PRECISION_HINT"] = engine.precision
         found["KV_CACHE_PRECISION"] = engine.precision
+        # Otherwise inputs of compressed weights are rounded to 8 bits, to more or less of them as
+        # there are more or fewer answers beside: a text would depend on its company.
+        found["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
     if engine.cache_dir is not None:
         found["CACHE_DIR"] = engine.cache_dir
     return found | engine.plugin_config

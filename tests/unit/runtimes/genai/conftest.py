@@ -76,7 +76,8 @@ class Plain:
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.cache_size = 1
         precision = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
-        settings = {"INFERENCE_NUM_THREADS": 2} | precision
+        exact = {"INFERENCE_NUM_THREADS": 2, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+        settings = exact | precision
         self.pipeline = openvino_genai.ContinuousBatchingPipeline(
             str(find(SOURCE)), scheduler, "CPU", settings
         )
