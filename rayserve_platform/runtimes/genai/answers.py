@@ -28,6 +28,7 @@ class Answer:
         config: the library's.
         writing: of its text.
         handle: the library's, once it has been handed over.
+        blocks: of the cache that are kept for it.
         count: tokens so far.
         kept: chunks of an answer that goes out as a whole.
     """
@@ -36,6 +37,7 @@ class Answer:
     config: Any
     writing: Writing
     handle: Any = None
+    blocks: int = 0
     count: int = 0
     kept: list[Chunk] = field(default_factory=list)
 
@@ -62,6 +64,11 @@ class Job:
     texts: Texts
     deadline: float | None = None
     _opened: bool = False
+
+    @property
+    def most_tokens(self) -> int:
+        """What an answer may come to, with its prompt."""
+        return len(self.prompt) + self.limit
 
     @property
     def is_late(self) -> bool:

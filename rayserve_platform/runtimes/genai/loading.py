@@ -11,6 +11,7 @@ import openvino_genai
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.formats.llm import IR, locate_llm
 from rayserve_platform.formats.weights import unusable
+from rayserve_platform.runtimes.genai.cache import Cache, measure
 from rayserve_platform.runtimes.genai.examiner import Examiner
 from rayserve_platform.runtimes.genai.texts import Texts
 from rayserve_platform.settings.genai import GenAIApp
@@ -27,11 +28,13 @@ class Loaded:
 
     Args:
         pipeline: the library's.
+        cache: of the pipeline.
         defaults: the model's own generation config.
         end_ids: its end-of-text tokens.
     """
 
     pipeline: Any
+    cache: Cache
     texts: Texts
     examiner: Examiner
     defaults: Any
@@ -53,9 +56,17 @@ def load(path: Path, settings: GenAIApp) -> Loaded:
             str(path), _scheduler(settings), settings.engine.device, _properties(settings)
         )
         tokenizer = pipeline.get_tokenizer()
+        cache = measure(pipeline)
     except Exception as error:  # whatever its C++ code throws: std::out_of_range is an IndexError
         log.exception("the model can't be loaded")
         raise unusable("OpenVINO GenAI can't load the model; the log says why") from error
+    if cache.tokens < longest:
+        log.warning(
+            "max_model_len is %d instead of %d: kv_cache_gib has no room for more tokens",
+            cache.tokens,
+            longest,
+        )
+        longest = cache.tokens
     defaults = pipeline.get_config()
     ends = {*defaults.stop_token_ids, defaults.eos_token_id, tokenizer.get_eos_token_id()}
     end_ids = frozenset(i for i in ends if i >= 0)
@@ -63,6 +74,7 @@ def load(path: Path, settings: GenAIApp) -> Loaded:
     logits = _logits(files.path) or texts.vocabulary
     return Loaded(
         pipeline=pipeline,
+        cache=cache,
         texts=texts,
         examiner=Examiner(tokenizer, logits=logits, end_ids=end_ids),
         defaults=defaults,

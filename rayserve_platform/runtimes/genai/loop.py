@@ -1,6 +1,7 @@
 """The decoding loop: all answers move on together, a token a step."""
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -9,8 +10,9 @@ import numpy as np
 import openvino
 import openvino_genai
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.runtimes.genai.answers import Answer, Job
+from rayserve_platform.runtimes.genai.cache import Cache
 from rayserve_platform.runtimes.genai.wire import Cancel, Items, Ping
 
 log = logging.getLogger("rayserve.genai")
@@ -21,26 +23,33 @@ class DecodingLoop:
 
     Args:
         pipeline: the library's.
+        cache: the pipeline's, with room for each job at least.
         send: takes what has come of the calls in a step.
     """
 
-    def __init__(self, pipeline: Any, send: Callable[[Items], None]) -> None:
+    def __init__(self, pipeline: Any, cache: Cache, send: Callable[[Items], None]) -> None:
         self._pipeline = pipeline
+        self._cache = cache
         self._send = send
-        self._inbox: SimpleQueue[Job | Cancel | Ping] = SimpleQueue()
+        self._inbox: SimpleQueue[Job | Cancel | Ping | Callable[[], object]] = SimpleQueue()
         self._jobs: dict[int, Job] = {}
+        self._waiting: deque[tuple[Job, Answer]] = deque()
         self._handed_over = 0
+        self._freed_by_step = 0
 
-    def put(self, item: Job | Cancel | Ping) -> None:
-        """Hand something over; from any thread."""
+    def put(self, item: Job | Cancel | Ping | Callable[[], object]) -> None:
+        """Hand something over, or have it called between two steps; from any thread."""
         self._inbox.put(item)
 
     def run(self) -> None:
         """Serve until the process ends."""
         while True:
             self._take_in()
+            self._hand_over()
             if self._pipeline.has_non_finished_requests():
                 self._pipeline.step()
+            self._cache.give_back(self._freed_by_step)
+            self._freed_by_step = 0
             made: Items = []
             for job in list(self._jobs.values()):
                 self._collect(job, made)
@@ -56,38 +65,52 @@ class DecodingLoop:
                 idle = False
                 match item:
                     case Job():
-                        self._begin(item)
+                        self._jobs[item.number] = item
+                        self._waiting.extend((item, answer) for answer in item.answers)
                     case Cancel():
                         self._leave(item.number)
                     case Ping():
                         self._send([(0, None)])
+                    case _:
+                        item()
         except Empty:
             return
 
-    def _begin(self, job: Job) -> None:
+    def _hand_over(self) -> None:
+        """Give the library what there is memory for, first come first served."""
+        while self._waiting:
+            job, answer = self._waiting[0]
+            if job.number in self._jobs and not job.is_late:
+                blocks = self._cache.take(job.most_tokens)
+                if blocks is None:
+                    return
+                answer.blocks = blocks
+                self._begin(job, answer)
+            self._waiting.popleft()
+
+    def _begin(self, job: Job, answer: Answer) -> None:
         ids = openvino.Tensor(np.array([job.prompt], dtype=np.int64))
+        self._handed_over += 1
         try:
-            for answer in job.answers:
-                self._handed_over += 1
-                answer.handle = self._pipeline.add_request(self._handed_over, ids, answer.config)
+            answer.handle = self._pipeline.add_request(self._handed_over, ids, answer.config)
         except RuntimeError as error:
             log.warning("a request was refused: %s", error)
-            self._drop(job)
+            self._leave(job.number)
             message = "The engine can't take this request: its parameters contradict each other."
             self._send([(job.number, PlatformError(Code.INVALID_ARGUMENT, message))])
-            return
-        self._jobs[job.number] = job
 
     def _leave(self, number: int) -> None:
         """Let a request go, unless it has ended."""
         job = self._jobs.pop(number, None)
         if job is not None:
-            self._drop(job)
+            for answer in job.answers:
+                self._cancel(answer)
 
-    def _drop(self, job: Job) -> None:
-        for answer in job.answers:
-            if answer.handle is not None:
-                answer.handle.cancel()
+    def _cancel(self, answer: Answer) -> None:
+        """Let an answer go; the library frees its memory at the end of the next step."""
+        if answer.handle is not None:
+            answer.handle.cancel()
+        self._freed_by_step += answer.blocks
 
     def _collect(self, job: Job, made: Items) -> None:
         """Add what a step has brought a request."""
@@ -96,8 +119,7 @@ class DecodingLoop:
             try:
                 ids, logprobs, ended = _read(answer)
             except PlatformError as error:
-                self._drop(job)
-                del self._jobs[job.number]
+                self._leave(job.number)
                 made.append((job.number, error))
                 return
             if not (ids or ended or job.is_late):
@@ -107,8 +129,10 @@ class DecodingLoop:
                 chunks.append(chunk)
             if over:
                 job.answers.remove(answer)
-                if not ended:
-                    answer.handle.cancel()
+                if ended:
+                    self._cache.give_back(answer.blocks)
+                else:
+                    self._cancel(answer)
         if chunks:
             made.append((job.number, chunks))
         if not job.answers:
@@ -120,19 +144,18 @@ def _read(answer: Answer) -> tuple[list[int], list[float], bool]:
     """Return an answer's new tokens, their log probabilities, and whether it has ended.
 
     Raises:
-        PlatformError: RESOURCE_EXHAUSTED if there is no memory for it.
+        PlatformError: INTERNAL if the library finds no memory for it.
     """
     ids: list[int] = []
     logprobs: list[float] = []
+    if answer.handle is None:
+        return ids, logprobs, False
     while answer.handle.can_read():
         for output in answer.handle.read().values():
             ids += output.generated_ids
             logprobs += output.generated_log_probs
     status = answer.handle.get_status()
     if status == openvino_genai.GenerationStatus.IGNORED:
-        raise PlatformError(
-            Code.RESOURCE_EXHAUSTED,
-            "The prompt and its answer do not fit into the memory for tokens.",
-            retry_after_s=1,
-        )
+        log.error("the library finds no memory for a request, though it was kept for it")
+        raise internal_error()
     return ids, logprobs, status != openvino_genai.GenerationStatus.RUNNING

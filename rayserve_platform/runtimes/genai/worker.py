@@ -121,7 +121,7 @@ def main() -> None:
     except PlatformError as error:
         outbox.send(error)
         return
-    loop = DecodingLoop(loaded.pipeline, outbox.send)
+    loop = DecodingLoop(loaded.pipeline, loaded.cache, outbox.send)
     preparer = Preparer(loaded, most_answers=settings.engine.max_batch_size)
     desk = Desk(preparer, Guides(loaded.examiner.check), loop, outbox)
     threading.Thread(target=desk.take, args=(messages,), name="desk", daemon=True).start()
