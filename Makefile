@@ -19,9 +19,10 @@ CODE := rayserve_platform deployments tests
 SOURCES := pyproject.toml $(REQ)/dev.lock $(REQ)/uv.txt
 STAMP := $(VENV)/.made-from-$(shell cat $(SOURCES) 2>/dev/null | sha256sum | cut -c 1-16)
 
-# The quickstart needs much less, and is content with all of it too.
+# OpenVINO GenAI's configs need much less. What has once become whole stays so.
 LIGHT := $(VENV)/.quickstart-made-from-$(shell cat pyproject.toml $(REQ)/quickstart.lock $(REQ)/uv.txt 2>/dev/null | sha256sum | cut -c 1-16)
-RUN_ENV := $(if $(filter quickstart,$(CONFIG)),$(or $(wildcard $(STAMP)),$(LIGHT)),$(STAMP))
+IS_LIGHT := $(and $(filter quickstart genai,$(CONFIG)),$(if $(wildcard $(VENV)/.made-from-*),,yes))
+RUN_ENV := $(if $(IS_LIGHT),$(LIGHT),$(STAMP))
 
 # torch's CPU build is not on the package index: it comes from the wheel folders or pages that pip
 # is told of, otherwise from PyTorch's own index.
