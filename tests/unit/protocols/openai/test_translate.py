@@ -296,3 +296,19 @@ def test_detokenize_passes_the_ids():
     body = DetokenizeBody.model_validate({"tokens": [3, 1]})
     found = to_detokenize(body, model="m", request_id="r")
     assert found == Detokenize(model="m", ids=(3, 1), request_id="r")
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: {"a": inner}, lambda inner: [inner]])
+def test_what_a_template_is_given_is_not_nested_without_end(wrap):
+    def translated(levels):
+        given = 1
+        for _ in range(levels - 1):
+            given = wrap(given)
+        body = ChatBody(messages=MESSAGES, chat_template_kwargs={"a": given})
+        return to_chat_generate(body, model="m", adapter=None, request_id="r")
+
+    assert translated(64).prompt.template_kwargs
+    for levels in (65, 900):
+        with pytest.raises(PlatformError, match="more than 64 levels") as caught:
+            translated(levels)
+        assert caught.value.param == "chat_template_kwargs"
