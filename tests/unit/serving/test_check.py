@@ -49,7 +49,9 @@ def test_every_config_that_ships_is_right(path):
     assert found.routed
     assert found.args
     assert all(isinstance(args, App | Gateway) for args in found.args.values())
-    expected = ("model.source: there is no /", "engine: auto: OpenVINO GenAI")
+    expected = ["model.source: there is no /"]
+    if path.parent.name == "quickstart":
+        expected.append("engine: auto: OpenVINO GenAI")
     assert all(any(words in note for words in expected) for note in found.notes)
 
 
