@@ -1,21 +1,32 @@
-"""Requests with guides, which are examined apart: compiling one can take very long."""
+"""Requests with guides, which are examined apart: compiling one can take long."""
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.messages import Guided
-from rayserve_platform.runtimes.genai.examiner import unfit
 
 log = logging.getLogger("rayserve.genai")
 
-LIMIT_S = 10.0
-"""800 optional properties of an object take 16 s, and compiling can't be interrupted."""
+PATIENCE_S = 10.0
+"""What one guide may take: whoever has waited for as long does better elsewhere."""
 
 Ready = Callable[[], object]
 Refuse = Callable[[PlatformError], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request whose guide has not been examined."""
+
+    guided: Guided
+    ready: Ready
+    refuse: Refuse
+    since: float = field(default_factory=time.monotonic)
 
 
 class Guides:
@@ -23,67 +34,58 @@ class Guides:
 
     Args:
         check: raises for a guide that can't be used.
+        patience_s: how long a request waits until its guide is looked at.
     """
 
-    def __init__(self, check: Callable[[Guided], None], *, limit_s: float = LIMIT_S) -> None:
+    def __init__(self, check: Callable[[Guided], None], *, patience_s: float = PATIENCE_S) -> None:
         self._check = check
-        self._limit_s = limit_s
+        self._patience_s = patience_s
         self._thread = ThreadPoolExecutor(1, "guides")
-        self._waiting: dict[int, tuple[Guided, Ready, Refuse]] = {}
+        self._waiting: dict[int, Waiting] = {}
         self._lock = threading.Lock()
-        self._is_stuck = False
 
     def put(self, number: int, guided: Guided, ready: Ready, refuse: Refuse) -> None:
         """Have a request's guide examined; one of the two is called then, unless it is left."""
-        if self._is_stuck:
-            refuse(_busy())
-            return
-        self._waiting[number] = guided, ready, refuse
+        with self._lock:
+            self._waiting[number] = Waiting(guided, ready, refuse)
         self._thread.submit(self._examine, number)
 
-    def leave(self, number: int) -> None:
-        """Forget a request; if it was ready already, `ready` has returned."""
+    def leave(self, number: int) -> bool:
+        """Forget a request, and say if it waited; if it was ready, `ready` has returned."""
         with self._lock:
-            self._waiting.pop(number, None)
+            return self._waiting.pop(number, None) is not None
 
     def _examine(self, number: int) -> None:
-        waiting = self._waiting.get(number)
+        with self._lock:
+            waiting = self._waiting.get(number)
         if waiting is None:
             return
-        timer = threading.Timer(self._limit_s, self._give_up, [number])
-        timer.start()
-        error: PlatformError | None = None
-        try:
-            self._check(waiting[0])
-        except PlatformError as caught:
-            error = caught
-        except Exception:
-            log.exception("a guide could not be examined")
-            error = internal_error()
-        timer.cancel()
-        self._is_stuck = False
+        error = self._error(waiting)
         with self._lock:
             if self._waiting.pop(number, None) is None:
                 return
-            _, ready, refuse = waiting
             if error is None:
-                ready()
+                waiting.ready()
             else:
-                refuse(error)
+                waiting.refuse(error)
 
-    def _give_up(self, number: int) -> None:
-        """Refuse the one that takes too long, and all behind it."""
-        self._is_stuck = True
-        with self._lock:
-            for other, (guided, _, refuse) in self._waiting.items():
-                late = f"compiling it takes longer than {self._limit_s:g} s"
-                refuse(unfit(guided, late) if other == number else _busy())
-            self._waiting.clear()
+    def _error(self, waiting: Waiting) -> PlatformError | None:
+        """Return what is wrong with a guide."""
+        if time.monotonic() - waiting.since > self._patience_s:
+            return _busy()
+        try:
+            self._check(waiting.guided)
+        except PlatformError as error:
+            return error
+        except Exception:
+            log.exception("a guide could not be examined")
+            return internal_error()
+        return None
 
 
 def _busy() -> PlatformError:
     return PlatformError(
         Code.RESOURCE_EXHAUSTED,
-        "Another request's guide is being compiled. Retry later.",
-        retry_after_s=LIMIT_S,
+        "Other requests' guides are being compiled. Retry later.",
+        retry_after_s=PATIENCE_S,
     )

@@ -1,6 +1,5 @@
 """The vocabulary's `Generate` as the library's `GenerationConfig`, and what it can't do."""
 
-import json
 import math
 import secrets
 from collections.abc import Iterator
@@ -9,7 +8,8 @@ from typing import Any
 import openvino_genai
 
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import Generate, Guided
+from rayserve_platform.core.messages import Generate
+from rayserve_platform.runtimes.genai.form import check_form, to_structure
 
 SEEDS = 2**32
 """The library's generator takes so many."""
@@ -24,9 +24,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "frequency_penalty": (-2, 2),
     "presence_penalty": (-2, 2),
 }
-DEEPEST_SCHEMA = 64
-LARGEST_GUIDE = 256 * 1024
-"""Characters of a schema, pattern or grammar; compiling one takes longer than its length."""
 
 
 def to_config(request: Generate, *, index: int, limit: int, defaults: Any) -> Any:
@@ -55,7 +52,7 @@ def to_config(request: Generate, *, index: int, limit: int, defaults: Any) -> An
         _sample(config, request, index, defaults)
         config.temperature = max(temperature, LEAST_TEMPERATURE)
     if request.guided is not None:
-        config.structured_output_config = guide(request.guided)
+        config.structured_output_config = to_structure(request.guided)
     return config
 
 
@@ -95,26 +92,6 @@ def _either(request: Generate, defaults: Any, name: str) -> Any:
     return getattr(defaults, name) if value is None else value
 
 
-def guide(guided: Guided) -> Any:
-    """Return what keeps an answer to a form."""
-    text = guided.value if isinstance(guided.value, str) else ""
-    config = openvino_genai.StructuredOutputConfig()
-    match guided.kind:
-        case "json":
-            config.json_schema = '{"type": "object"}'
-        case "json_schema":
-            config.json_schema = text
-        case "regex":
-            config.regex = text
-        case "grammar":
-            config.grammar = text
-        case "choice":
-            # A JSON string is a string of the grammar's as well.
-            options = " | ".join(json.dumps(o, ensure_ascii=False) for o in guided.value)
-            config.grammar = f"root ::= {options}"
-    return config
-
-
 def check(request: Generate, *, defaults: Any, vocabulary: int, most_answers: int) -> None:
     """Refuse values that mean nothing, and what the library can't do.
 
@@ -143,7 +120,7 @@ def check(request: Generate, *, defaults: Any, vocabulary: int, most_answers: in
             Code.UNIMPLEMENTED, f"The genai runtime does not support '{name}'{reason}.", param=name
         )
     if request.guided is not None:
-        _check_guide(request.guided)
+        check_form(request.guided)
 
 
 def _missing(request: Generate, defaults: Any) -> Iterator[tuple[str, str]]:
@@ -160,34 +137,6 @@ def _missing(request: Generate, defaults: Any) -> Iterator[tuple[str, str]]:
     if (details.top_n_tokens or details.ranks) and not takes_likeliest(request, defaults):
         name = "top_n_tokens" if details.top_n_tokens else "ranks"
         yield name, " unless decoding is greedy, without penalties, guide and least length"
-
-
-def _check_guide(guided: Guided) -> None:
-    if isinstance(guided.value, tuple):
-        if not guided.value or not all(guided.value):
-            raise bad("guided", "must offer choices that are not empty")
-        size = sum(map(len, guided.value))
-    else:
-        size = len(guided.value)
-    if size > LARGEST_GUIDE:
-        raise bad("guided", f"must have at most {LARGEST_GUIDE} characters, got {size}")
-    if guided.kind == "json_schema":
-        try:
-            schema = json.loads(str(guided.value))
-        except (ValueError, RecursionError) as error:
-            raise bad("guided", "holds a schema that is not JSON") from error
-        if _depth(schema) > DEEPEST_SCHEMA:
-            raise bad("guided", f"holds a schema of more than {DEEPEST_SCHEMA} levels")
-
-
-def _depth(value: Any) -> int:
-    """Return how deep a JSON value is nested, without recursion."""
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        lists = (list(v.values()) if isinstance(v, dict) else v for v in level)
-        level = [inner for v in lists if isinstance(v, list) for inner in v]
-    return depth
 
 
 def bad(param: str, problem: str) -> PlatformError:

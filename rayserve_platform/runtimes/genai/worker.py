@@ -9,15 +9,17 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from rayserve_platform.core.errors import PlatformError, internal_error
-from rayserve_platform.core.messages import Generate, Tokenize
+from rayserve_platform.core.messages import Generate, Guided, Tokenize
 from rayserve_platform.runtimes.genai.answers import Job
 from rayserve_platform.runtimes.genai.guides import Guides
-from rayserve_platform.runtimes.genai.loading import load
+from rayserve_platform.runtimes.genai.loading import Loaded, load
 from rayserve_platform.runtimes.genai.loop import DecodingLoop
 from rayserve_platform.runtimes.genai.preparing import Preparer
+from rayserve_platform.runtimes.genai.trial import Trial
 from rayserve_platform.runtimes.genai.wire import (
     Call,
     Cancel,
@@ -111,6 +113,29 @@ class Desk:
         self._loop.put(cancel)
 
 
+def _guides(path: Path, loaded: Loaded, loop: DecodingLoop) -> Guides:
+    """Have guides compiled elsewhere first, and then here, before a step would."""
+    examiner = loaded.examiner
+
+    def forget() -> None:
+        done = threading.Event()
+
+        def between_steps() -> None:
+            examiner.forget()
+            done.set()
+
+        loop.put(between_steps)
+        done.wait()
+
+    trial = Trial(path, logits=examiner.logits, end_ids=loaded.end_ids, forget=forget)
+
+    def check(guided: Guided) -> None:
+        trial.check(guided)
+        examiner.check(guided)
+
+    return Guides(check)
+
+
 def main() -> None:
     """Load the model that the first frame names, and serve it."""
     logging.basicConfig(level=logging.INFO)
@@ -123,7 +148,7 @@ def main() -> None:
         return
     loop = DecodingLoop(loaded.pipeline, loaded.cache, outbox.send)
     preparer = Preparer(loaded, most_answers=settings.engine.max_batch_size)
-    desk = Desk(preparer, Guides(loaded.examiner.check), loop, outbox)
+    desk = Desk(preparer, _guides(path, loaded, loop), loop, outbox)
     threading.Thread(target=desk.take, args=(messages,), name="desk", daemon=True).start()
     outbox.send(Facts(max_model_len=loaded.max_model_len, chat=loaded.texts.has_chat_template))
     try:

@@ -30,6 +30,13 @@ SCHEMA = {
     "additionalProperties": False,
     "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"enum": [30, 40]}},
 }
+REFERENCES = json.dumps(
+    {
+        "$ref": "#/$defs/a0",
+        "$defs": {f"a{i}": {"$ref": f"#/$defs/a{i + 1}"} for i in range(5_000)} | {"a5000": {}},
+    }
+)
+"""Each of its levels takes some of the stack."""
 LONG = Stopping(max_new_tokens=1500, ignore_eos=True)
 
 
@@ -43,6 +50,10 @@ def _is_person(text):
         (Guided(kind="json_schema", value=json.dumps(SCHEMA)), _is_person),
         (Guided(kind="regex", value="[a-c]{3}-[0-9]{2}"), re.compile(r"[a-c]{3}-\d\d").fullmatch),
         (Guided(kind="choice", value=('say "yes"', "né")), {'say "yes"', "né"}.__contains__),
+        (Guided(kind="choice", value=("Mädchen", "Größe")), {"Mädchen", "Größe"}.__contains__),
+        (Guided(kind="choice", value=("a\x01b",)), {"a\x01b"}.__contains__),
+        (Guided(kind="grammar", value='root ::= "\\"Mädchen"'), {'"Mädchen'}.__contains__),
+        (Guided(kind="regex", value=r"\x41b"), {"Ab"}.__contains__),
         (Guided(kind="grammar", value='root ::= "x" ("y" | "z")'), {"xy", "xz"}.__contains__),
     ],
     ids=lambda value: getattr(value, "kind", ""),
@@ -78,6 +89,9 @@ async def test_json_is_an_object_as_far_as_it_goes(served):
         Guided(kind="choice", value=("",)),
         Guided(kind="regex", value="a" * 300_000),
         Guided(kind="grammar", value="root ::= root"),
+        Guided(kind="regex", value="(" * 20_000 + "a" + ")" * 20_000),
+        Guided(kind="choice", value=("a\0b",)),
+        Guided(kind="json_schema", value=REFERENCES),
     ],
     ids=lambda guided: f"{guided.kind}-{guided.value[:12]}",
 )
@@ -88,6 +102,23 @@ async def test_a_broken_guide_is_refused_and_harms_nobody(served, guided):
             await served.ask(prompt=ASKED, guided=guided, stopping=Stopping(max_new_tokens=4))
         assert caught.value.code is Code.INVALID_ARGUMENT
         assert [chunk async for chunks in beside for chunk in chunks][-1].stop is not None
+
+
+@pytest.mark.parametrize(
+    ("guided", "reason"),
+    [
+        (Guided(kind="regex", value="(["), r"Regex parsing error at position \d+: [\w '\[]+"),
+        (Guided(kind="grammar", value="root ::= a"), r"EBNF parser error at line 1, [\w :,\"]+"),
+        (Guided(kind="json_schema", value='{"type": "nonsense"}'), "it is not valid"),
+        (Guided(kind="json_schema", value='{"$ref": "#/x"}'), "it is not valid"),
+        (Guided(kind="regex", value="a{99999999999999999999}"), "it is not valid"),
+    ],
+)
+async def test_nothing_of_the_library_but_a_place_in_the_guide_is_told(served, guided, reason):
+    with pytest.raises(PlatformError) as caught:
+        await served.ask(prompt="Hi", guided=guided)
+    said = f"The {guided.kind.replace('_', ' ')} of 'guided' can't be used: "
+    assert re.fullmatch(re.escape(said) + reason + r"\.", caught.value.message)
 
 
 @pytest.mark.parametrize(
