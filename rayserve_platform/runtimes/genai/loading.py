@@ -14,6 +14,7 @@ from rayserve_platform.formats.weights import unusable
 from rayserve_platform.runtimes.genai.cache import Cache, measure
 from rayserve_platform.runtimes.genai.examiner import Examiner
 from rayserve_platform.runtimes.genai.texts import Texts
+from rayserve_platform.runtimes.genai.tokenizer import read_tokenizer
 from rayserve_platform.settings.genai import GenAIApp
 
 log = logging.getLogger("rayserve.genai")
@@ -52,10 +53,14 @@ def load(path: Path, settings: GenAIApp) -> Loaded:
     files = locate_llm(str(path))
     longest = _length(files.length, settings.engine.max_model_len)
     try:
+        tokenizer = read_tokenizer(files.path)
         pipeline = openvino_genai.ContinuousBatchingPipeline(
-            str(path), _scheduler(settings), settings.engine.device, _properties(settings)
+            str(files.path),
+            tokenizer,
+            _scheduler(settings),
+            settings.engine.device,
+            **_properties(settings),
         )
-        tokenizer = pipeline.get_tokenizer()
         cache = measure(pipeline)
     except Exception as error:  # whatever its C++ code throws: std::out_of_range is an IndexError
         log.exception("the model can't be loaded")
