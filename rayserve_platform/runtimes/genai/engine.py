@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import (
@@ -40,6 +41,7 @@ class GenAIRuntime(PartialRuntime):
         self._facts: Facts | None = None
         self._files: LLMFiles | None = None
         self._answers = 0
+        self._texts = 0
 
     async def start(self) -> None:
         """Load the model in a process of its own."""
@@ -79,9 +81,11 @@ class GenAIRuntime(PartialRuntime):
         """Generate in the engine's process; leaving the iterator takes the request out of it."""
         _refuse_adapter(request.adapter)
         engine = self._settings.engine
-        room = engine.max_batch_size + engine.max_waiting - self._answers
-        if request.n > room and request.n <= engine.max_batch_size:  # more is refused as such
-            raise PlatformError(Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=1)
+        if not 1 <= request.n <= engine.max_batch_size:
+            message = f"'n' must be from 1 to {engine.max_batch_size}, got {request.n}."
+            raise PlatformError(Code.INVALID_ARGUMENT, message, param="n")
+        if self._answers + request.n > engine.max_batch_size + engine.max_waiting:
+            raise _overloaded()
         self._answers += request.n
         try:
             async with contextlib.aclosing(self._process.call(request)) as answers:
@@ -93,13 +97,26 @@ class GenAIRuntime(PartialRuntime):
     async def tokenize(self, request: Tokenize) -> Tokens:
         """Tokenize in the engine's process."""
         _refuse_adapter(request.adapter)
-        tokens: Tokens = await self._process.ask(request)
+        tokens: Tokens = await self._ask(request)
         return tokens
 
     async def detokenize(self, request: Detokenize) -> str:
         """Decode token ids."""
-        text: str = await self._process.ask(Decode(request.ids))
+        text: str = await self._ask(Decode(request.ids))
         return text
+
+    async def _ask(self, what: Tokenize | Decode) -> Any:
+        if self._texts >= self._settings.engine.max_waiting:
+            raise _overloaded()
+        self._texts += 1
+        try:
+            return await self._process.ask(what)
+        finally:
+            self._texts -= 1
+
+
+def _overloaded() -> PlatformError:
+    return PlatformError(Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=1)
 
 
 def _refuse_adapter(adapter: str | None) -> None:

@@ -134,8 +134,14 @@ class EngineProcess:
         if not self.is_alive:
             raise unavailable()
         number, pending = next(self._numbers), Pending()
+        try:
+            message = frame(Call(number, what))
+        except RecursionError:
+            raise PlatformError(
+                Code.INVALID_ARGUMENT, "The request is nested too deeply."
+            ) from None
         self._pending[number] = pending
-        self._send(Call(number, what))
+        self._write(message)
         try:
             async for items in pending.items():
                 yield items
@@ -162,9 +168,12 @@ class EngineProcess:
             self._send(Call(0, Ping()))
 
     def _send(self, message: object) -> None:
+        self._write(frame(message))
+
+    def _write(self, message: bytes) -> None:
         assert self._writer is not None
         if not self._writer.is_closing():  # where it has ended, `_read` sees to that
-            self._writer.write(frame(message))
+            self._writer.write(message)
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
         """Hand on what the process says until it ends."""

@@ -10,6 +10,9 @@ from rayserve_platform.core.messages import Chat, Prompt, Tokens
 KEPT_TEXTS = 2**16
 """Texts of a few tokens that are kept, since most tokens come again and again."""
 
+MOST_BYTES = 4 * 2**20
+"""Of a text: tokenizing takes 40 MB in a second, and what comes of it ten times as much memory."""
+
 WORD = "\u2581".encode()
 """The sign ▁ that marks the beginning of a word in SentencePiece's vocabularies."""
 
@@ -56,6 +59,12 @@ class Texts:
         if not cut and (least := size // self._longest_piece) > self._longest:
             # To tokenize it would take seconds, only to say the same.
             raise PromptTooLong(limit=self._longest, token_count=least)
+        if size > MOST_BYTES:
+            raise PlatformError(
+                Code.INVALID_ARGUMENT,
+                f"The text has {size} bytes; at most {MOST_BYTES} can be tokenized.",
+                param="prompt",
+            )
         return self._encoded(prompt, special=special)
 
     def tokens(self, prompt: str | Chat, *, special: bool) -> Tokens:

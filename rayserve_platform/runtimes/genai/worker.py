@@ -7,6 +7,7 @@ is with its parent.
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,6 +56,7 @@ class Desk:
     def __init__(
         self, preparer: Preparer, guides: Guides, loop: DecodingLoop, outbox: Outbox
     ) -> None:
+        self._left: set[int] = set()
         self._preparer = preparer
         self._guides = guides
         self._loop = loop
@@ -67,16 +69,20 @@ class Desk:
             for message in messages:
                 match message:
                     case Call(what=Ping() as ping):
-                        self._loop.put(ping)
+                        # The way that requests go: where one hangs, so does this.
+                        self._texts.submit(self._loop.put, ping)
                     case Call():
                         self._texts.submit(self._prepare, message)
                     case Cancel():
+                        self._left.add(message.number)
                         # Behind what it cancels, which may be on its way through `_prepare`.
                         self._texts.submit(self._leave, message)
         finally:
             os._exit(0)
 
     def _prepare(self, call: Call) -> None:
+        if call.number in self._left:
+            return
         answer: Items
         try:
             match call.what:
@@ -101,6 +107,10 @@ class Desk:
         if job.request.guided is None:
             self._loop.put(job)
             return
+        if job.deadline is not None:
+            timer = threading.Timer(job.deadline - time.monotonic(), self._expire, [job])
+            timer.daemon = True
+            timer.start()
         self._guides.put(
             job.number,
             job.request.guided,
@@ -108,7 +118,13 @@ class Desk:
             refuse=lambda error: self._outbox.send([(job.number, error)]),
         )
 
+    def _expire(self, job: Job) -> None:
+        """Let the loop end a job whose time is over while its guide waits."""
+        if self._guides.leave(job.number):
+            self._loop.put(job)
+
     def _leave(self, cancel: Cancel) -> None:
+        self._left.discard(cancel.number)
         self._guides.leave(cancel.number)
         self._loop.put(cancel)
 

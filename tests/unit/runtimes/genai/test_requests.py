@@ -15,6 +15,7 @@ from rayserve_platform.core.messages import (
     Guided,
     Sampling,
     Stopping,
+    StopReason,
     Tokenize,
     Turn,
 )
@@ -156,15 +157,14 @@ async def test_what_the_library_cant_do_is_refused_by_name(served, name, request
         ("prompt", {"prompt": ""}),
         ("prompt", {"prompt": "\ud800"}),
         ("prompt", {"prompt": (10**9,)}),
-        ("source", {"adapter": "a"}),
+        ("adapter_id", {"adapter": "a"}),
         ("messages", {"prompt": Chat(turns=ASKED.turns, template="{{ raise_exception('no') }}")}),
     ],
 )
 async def test_values_that_mean_nothing_are_refused_by_name(served, name, request_):
     with pytest.raises(PlatformError) as caught:
         await served.ask(**{"prompt": "Hi", **request_})
-    if name != "source":
-        assert (caught.value.code, caught.value.param) == (Code.INVALID_ARGUMENT, name)
+    assert (caught.value.code, caught.value.param) == (Code.INVALID_ARGUMENT, name)
 
 
 @pytest.mark.parametrize("prompt", [tuple([28] * LENGTH), "word " * LENGTH, "x" * 30_000_000])
@@ -198,6 +198,65 @@ async def test_overload_is_told_and_those_who_leave_make_room(served):
             )
         )
     assert [chunk.generated_tokens for chunk in chunks] == [2] * PLACES
+
+
+async def test_a_long_texts_tokens_are_all_there(served):
+    from tokenizers import Tokenizer
+
+    text = "".join(f" w{i}" for i in range(4000))
+    theirs = Tokenizer.from_file(str(resolve(SOURCE) / "tokenizer.json")).encode(text).ids
+    assert len(theirs) > 2 * 8192
+    assert list((await served.runtime.tokenize(Tokenize(model="m", prompt=text))).ids) == theirs
+    for length, side, kept in ((9000, "left", slice(-9000, None)), (9000, "right", slice(9000))):
+        part = Tokenize(model="m", prompt=text, truncate_tokens=length, truncate_side=side)
+        assert list((await served.runtime.tokenize(part)).ids) == theirs[kept]
+    chunk = await served.answer(
+        prompt=text,
+        truncate_prompt_tokens=6,
+        stopping=Stopping(max_new_tokens=1),
+        details=Details(input_tokens=True),
+    )
+    assert [token.id for token in chunk.prompt.tokens] == theirs[-6:]
+
+
+async def test_a_text_beyond_all_measure_is_refused(served):
+    with pytest.raises(PlatformError, match="at most 4194304") as caught:
+        await served.runtime.tokenize(Tokenize(model="m", prompt="word " * 2**20))
+    assert (caught.value.code, caught.value.param) == (Code.INVALID_ARGUMENT, "prompt")
+
+
+async def test_too_many_texts_at_once_are_overload(served):
+    asked = [
+        served.runtime.tokenize(Tokenize(model="m", prompt="Hi " * 9000))
+        for _ in range(WAITING + 1)
+    ]
+    *found, last = await asyncio.gather(*asked, return_exceptions=True)
+    assert [len(tokens.ids) for tokens in found] == [9001] * WAITING
+    assert (last.code, last.retry_after_s) == (Code.RESOURCE_EXHAUSTED, 1)
+
+
+async def test_what_is_nested_too_deeply_to_be_handed_on_is_refused(served):
+    deep = 1
+    for _ in range(600):
+        deep = {"a": deep}
+    with pytest.raises(PlatformError, match="nested too deeply") as caught:
+        await served.ask(prompt=Chat(turns=ASKED.turns, template_kwargs=deep))
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert not served.runtime._process._pending
+
+
+async def test_time_runs_while_a_guide_waits(served):
+    schema = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(300)}}
+    asked = [
+        served.answer(
+            prompt=ASKED,
+            guided=Guided(kind="json_schema", value=json.dumps(schema | {"title": str(i)})),
+            stopping=Stopping(time_limit_s=0.1, ignore_eos=True),
+        )
+        for i in range(2)
+    ]
+    for chunk in await asyncio.gather(*asked):
+        assert chunk.stop.reason is StopReason.TIME_LIMIT
 
 
 @pytest.mark.parametrize("text", ["Hello world", "naïve — 日本 🙂", ""])
