@@ -62,7 +62,8 @@ class Trial:
     Args:
         path: of the model.
         logits, end_ids: as the examiner's.
-        forget: called when the process has been replaced, so that nobody keeps more than it does.
+        forget: called before the first guide of a process that replaces one, so that nobody keeps
+            more than it does.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Trial:
             path=path, logits=logits, end_ids=end_ids, limit_s=limit_s, room_bytes=room_bytes
         )
         self._forget = forget
+        self._is_forgetful = False
         self._start()
 
     @property
@@ -94,6 +96,9 @@ class Trial:
             RuntimeError: if the process can't start.
         """
         self._be_ready()
+        if self._is_forgetful:
+            self._is_forgetful = False
+            self._forget()
         with contextlib.suppress(ConnectionError):  # it will say nothing, then
             self._socket.sendall(frame(guided))
         verdict = self._hear()
@@ -138,7 +143,7 @@ class Trial:
         ended_by = self.stop()
         log.info("the process that tries guides is replaced; it ended by %d", ended_by)
         self._start()
-        self._forget()
+        self._is_forgetful = True
         return ended_by
 
     def _fault(self, ended_by: int) -> str:

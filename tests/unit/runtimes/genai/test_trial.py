@@ -75,8 +75,9 @@ def test_a_full_process_is_replaced_and_all_is_forgotten(trial):
         trial.check(Guided(kind="regex", value=letter * 100_000))
         if trial.pid != before:
             break
-    assert trial.forgotten == forgotten + 1
+    assert trial.forgotten == forgotten  # it is for the last one to be compiled elsewhere too
     trial.check(Guided(kind="regex", value="a"))
+    assert trial.forgotten == forgotten + 1
 
 
 def test_what_was_compiled_is_forgotten_when_that_is_asked_for():
