@@ -27,10 +27,14 @@ class GenAIEngine(Settings):
     at least 1."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of computation on a CPU; by default `placement.num_cpus`, at least one."""
-    precision: Literal["f32", "f16", "bf16", "dynamic"] = "f32"
-    """What the device may compute in, and keep of the tokens. OpenVINO by itself takes bfloat16
-    wherever a processor has it, and a byte for a number of the latter, which changes texts;
-    `dynamic` lets it."""
+    precision: Literal["f32", "f16", "bf16", "auto"] = "f32"
+    """What the device may compute in, and keep of the tokens. `auto` is OpenVINO's choice: bfloat16
+    wherever a processor has it, and a byte for a number of the latter."""
+    dynamic_quantization: bool = True
+    """Round what compressed weights are multiplied with to 8 bits, in groups with a scale of their
+    own, as OpenVINO does by itself on a CPU: up to twice as fast. Off, the texts of `precision: f32`
+    do not depend on what else is written at the time; for weights that are not compressed it
+    changes nothing."""
     cache_dir: str | None = Field(default=None, min_length=1)
     """Folder for compiled models, so that a restart loads instead of compiling."""
     plugin_config: dict[str, bool | int | float | str] = Field(default_factory=dict)

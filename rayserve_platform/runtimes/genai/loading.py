@@ -59,7 +59,7 @@ def load(path: Path, settings: GenAIApp) -> Loaded:
             tokenizer,
             _scheduler(settings),
             settings.engine.device,
-            **_properties(settings),
+            **properties(settings),
         )
         cache = measure(pipeline)
     except Exception as error:  # whatever its C++ code throws: std::out_of_range is an IndexError
@@ -118,17 +118,17 @@ def _scheduler(settings: GenAIApp) -> Any:
     return config
 
 
-def _properties(settings: GenAIApp) -> dict[str, Any]:
+def properties(settings: GenAIApp) -> dict[str, Any]:
+    """Return what the device is told."""
     engine = settings.engine
     found: dict[str, Any] = {}
     if engine.device.startswith("CPU"):
         found["INFERENCE_NUM_THREADS"] = settings.threads
         found["sampler_num_threads"] = settings.threads
-    if engine.precision != "dynamic":
+    if engine.precision != "auto":
         found["INFERENCE_PRECISION_HINT"] = engine.precision
         found["KV_CACHE_PRECISION"] = engine.precision
-        # Otherwise inputs of compressed weights are rounded to 8 bits, to more or less of them as
-        # there are more or fewer answers beside: a text would depend on its company.
+    if not engine.dynamic_quantization:
         found["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
     if engine.cache_dir is not None:
         found["CACHE_DIR"] = engine.cache_dir

@@ -37,7 +37,7 @@ def _make(folder: Path) -> None:
 
 async def test_a_folder_answers_as_the_file_it_was_made_of(served, tmp_path):
     _make(tmp_path)
-    engine = GenAIEngine(threads=2, max_batch_size=4)
+    engine = GenAIEngine(threads=2, max_batch_size=4, dynamic_quantization=False)
     runtime = GenAIRuntime(GenAIApp(model=Model(id="m", source=str(tmp_path)), engine=engine))
     await runtime.start()
     try:
