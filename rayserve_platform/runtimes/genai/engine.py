@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import Code, PlatformError, overloaded
 from rayserve_platform.core.messages import (
     Chunk,
     Detokenize,
@@ -85,7 +85,7 @@ class GenAIRuntime(PartialRuntime):
             message = f"'n' must be from 1 to {engine.max_batch_size}, got {request.n}."
             raise PlatformError(Code.INVALID_ARGUMENT, message, param="n")
         if self._answers + request.n > engine.max_batch_size + engine.max_waiting:
-            raise _overloaded()
+            raise overloaded()
         self._answers += request.n
         try:
             async with contextlib.aclosing(self._process.call(request)) as answers:
@@ -107,16 +107,12 @@ class GenAIRuntime(PartialRuntime):
 
     async def _ask(self, what: Tokenize | Decode) -> Any:
         if self._texts >= self._settings.engine.max_waiting:
-            raise _overloaded()
+            raise overloaded()
         self._texts += 1
         try:
             return await self._process.ask(what)
         finally:
             self._texts -= 1
-
-
-def _overloaded() -> PlatformError:
-    return PlatformError(Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=1)
 
 
 def _refuse_adapter(adapter: str | None) -> None:

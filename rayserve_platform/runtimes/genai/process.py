@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import Code, PlatformError, engine_unavailable
 from rayserve_platform.runtimes.genai.wire import (
     Call,
     Cancel,
@@ -39,11 +39,6 @@ END_WAIT_S = 10.0
 
 def _spawn(end: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", MODULE], stdin=end.fileno())
-
-
-def unavailable() -> PlatformError:
-    """Return the error for calls that can't be answered any more."""
-    return PlatformError(Code.UNAVAILABLE, "The model's engine is not available. Retry later.")
 
 
 class Pending:
@@ -132,7 +127,7 @@ class EngineProcess:
             PlatformError: what the call failed of; UNAVAILABLE when the process has ended.
         """
         if not self.is_alive:
-            raise unavailable()
+            raise engine_unavailable()
         number, pending = next(self._numbers), Pending()
         try:
             message = frame(Call(number, what))
@@ -162,7 +157,7 @@ class EngineProcess:
         """
         late = self._asked_at is not None and time.monotonic() - self._asked_at > SILENCE_LIMIT_S
         if late or not self.is_alive:
-            raise unavailable()
+            raise engine_unavailable()
         if self._asked_at is None:
             self._asked_at = time.monotonic()
             self._send(Call(0, Ping()))
@@ -186,7 +181,7 @@ class EngineProcess:
         finally:
             self.is_alive = False
             for pending in self._pending.values():
-                pending.receive(unavailable())
+                pending.receive(engine_unavailable())
             self._pending.clear()
 
     def _deliver(self, items: Items) -> None:

@@ -36,7 +36,10 @@ class Small:
     """A decoding loop in a thread of this process."""
 
     def __init__(self) -> None:
-        settings = GenAIApp(model=Model(id="m", source=SOURCE), engine=GenAIEngine(threads=2, dynamic_quantization=False))
+        settings = GenAIApp(
+            model=Model(id="m", source=SOURCE),
+            engine=GenAIEngine(threads=2, dynamic_quantization=False),
+        )
         self.loaded = loading.load(find(SOURCE), settings)
         self._preparer = Preparer(self.loaded, most_answers=4)
         self._heard: SimpleQueue[Items] = SimpleQueue()
