@@ -32,9 +32,8 @@ class GenAIEngine(Settings):
     wherever a processor has it, and a byte for a number of the latter."""
     dynamic_quantization: bool = True
     """Round what compressed weights are multiplied with to 8 bits, in groups with a scale of their
-    own, as OpenVINO does by itself on a CPU: up to twice as fast. Off, the texts of `precision: f32`
-    do not depend on what else is written at the time; for weights that are not compressed it
-    changes nothing."""
+    own, as OpenVINO does by itself on a CPU: up to twice as fast. Off, texts in `f32` do not depend
+    on what else is written at the time. Weights that are not compressed know no difference."""
     cache_dir: str | None = Field(default=None, min_length=1)
     """Folder for compiled models, so that a restart loads instead of compiling."""
     plugin_config: dict[str, bool | int | float | str] = Field(default_factory=dict)
