@@ -142,10 +142,11 @@ def _schema(given: str | dict[str, Any], field: str) -> str:
 
 def _shallow(given: dict[str, Any], field: str) -> dict[str, Any]:
     """Refuse what is nested so deeply that it can't be handed on."""
-    depth, level = 0, [given]
+    depth = 0
+    level: list[dict[str, Any] | list[Any]] = [given]
     while level:
         depth += 1
-        parts = (list(v.values()) if isinstance(v, dict) else v for v in level)
+        parts = (v.values() if isinstance(v, dict) else v for v in level)
         level = [inner for part in parts for inner in part if isinstance(inner, dict | list)]
     if depth > DEEPEST:
         raise invalid(f"'{field}' is nested more than {DEEPEST} levels deep.", field)

@@ -14,7 +14,7 @@ from rayserve_platform.formats.weights import unusable
 from rayserve_platform.runtimes.genai.cache import Cache, measure
 from rayserve_platform.runtimes.genai.examiner import Examiner
 from rayserve_platform.runtimes.genai.texts import Texts
-from rayserve_platform.runtimes.genai.tokenizer import read_tokenizer
+from rayserve_platform.runtimes.genai.tokenizer import tokenizer_folder
 from rayserve_platform.settings.genai import GenAIApp
 
 log = logging.getLogger("rayserve.genai")
@@ -30,12 +30,14 @@ class Loaded:
     Args:
         pipeline: the library's.
         cache: of the pipeline.
+        tokenizer_path: the folder that the tokenizer was read from.
         defaults: the model's own generation config.
         end_ids: its end-of-text tokens.
     """
 
     pipeline: Any
     cache: Cache
+    tokenizer_path: Path
     texts: Texts
     examiner: Examiner
     defaults: Any
@@ -53,7 +55,8 @@ def load(path: Path, settings: GenAIApp) -> Loaded:
     files = locate_llm(str(path))
     longest = _length(files.length, settings.engine.max_model_len)
     try:
-        tokenizer = read_tokenizer(files.path)
+        tokenizer_path = tokenizer_folder(files.path)
+        tokenizer = openvino_genai.Tokenizer(str(tokenizer_path))
         pipeline = openvino_genai.ContinuousBatchingPipeline(
             str(files.path),
             tokenizer,
@@ -62,6 +65,8 @@ def load(path: Path, settings: GenAIApp) -> Loaded:
             **properties(settings),
         )
         cache = measure(pipeline)
+    except PlatformError:
+        raise
     except Exception as error:  # whatever its C++ code throws: std::out_of_range is an IndexError
         log.exception("the model can't be loaded")
         raise unusable("OpenVINO GenAI can't load the model; the log says why") from error
@@ -80,6 +85,7 @@ def load(path: Path, settings: GenAIApp) -> Loaded:
     return Loaded(
         pipeline=pipeline,
         cache=cache,
+        tokenizer_path=tokenizer_path,
         texts=texts,
         examiner=Examiner(tokenizer, logits=logits, end_ids=end_ids),
         defaults=defaults,

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from rayserve_platform.core.errors import PlatformError, internal_error
@@ -129,7 +128,7 @@ class Desk:
         self._loop.put(cancel)
 
 
-def _guides(path: Path, loaded: Loaded, loop: DecodingLoop) -> Guides:
+def _guides(loaded: Loaded, loop: DecodingLoop) -> Guides:
     """Have guides compiled elsewhere first, and then here, before a step would."""
     examiner = loaded.examiner
 
@@ -143,7 +142,9 @@ def _guides(path: Path, loaded: Loaded, loop: DecodingLoop) -> Guides:
         loop.put(between_steps)
         done.wait()
 
-    trial = Trial(path, logits=examiner.logits, end_ids=loaded.end_ids, forget=forget)
+    trial = Trial(
+        loaded.tokenizer_path, logits=examiner.logits, end_ids=loaded.end_ids, forget=forget
+    )
 
     def check(guided: Guided) -> None:
         trial.check(guided)
@@ -164,7 +165,7 @@ def main() -> None:
         return
     loop = DecodingLoop(loaded.pipeline, loaded.cache, outbox.send)
     preparer = Preparer(loaded, most_answers=settings.engine.max_batch_size)
-    desk = Desk(preparer, _guides(path, loaded, loop), loop, outbox)
+    desk = Desk(preparer, _guides(loaded, loop), loop, outbox)
     threading.Thread(target=desk.take, args=(messages,), name="desk", daemon=True).start()
     outbox.send(Facts(max_model_len=loaded.max_model_len, chat=loaded.texts.has_chat_template))
     try:

@@ -304,7 +304,7 @@ def test_what_a_template_is_given_is_not_nested_without_end(wrap):
         given = 1
         for _ in range(levels - 1):
             given = wrap(given)
-        body = ChatBody(messages=MESSAGES, chat_template_kwargs={"a": given})
+        body = ChatBody.model_validate({"messages": MESSAGES, "chat_template_kwargs": {"a": given}})
         return to_chat_generate(body, model="m", adapter=None, request_id="r")
 
     assert translated(64).prompt.template_kwargs

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+from typing import Any
 
 import openvino_genai
 import pytest
@@ -17,7 +18,7 @@ from tests.unit.runtimes.genai.conftest import SOURCE
 
 pytestmark = pytest.mark.llm
 
-MODEL = {"logits": 49152, "end_ids": frozenset({2})}
+MODEL: dict[str, Any] = {"logits": 49152, "end_ids": frozenset({2})}
 LIMIT_S = 2
 ROOM_BYTES = 192 << 20
 SLOW = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(800)}}
