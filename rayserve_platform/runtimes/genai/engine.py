@@ -8,16 +8,9 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.errors import Code, PlatformError, overloaded
-from rayserve_platform.core.messages import (
-    Chunk,
-    Detokenize,
-    Generate,
-    ModelCard,
-    Task,
-    Tokenize,
-    Tokens,
-)
+from rayserve_platform.core.messages import Chunk, Detokenize, Generate, Tokenize, Tokens
 from rayserve_platform.core.metrics import MetricTypes
 from rayserve_platform.core.runtime import PartialRuntime
 from rayserve_platform.formats.adapter import no_store
