@@ -28,6 +28,8 @@ def test_a_line_of_the_readme_works(quickstart: Any, readme_line: str) -> None:
         assert set(person) == {"name", "age"}
         assert isinstance(person["age"], int)
         assert len(person["name"]) <= 12
+    elif "/generate" in readme_line:
+        assert "Paris" in json.loads(answer)["text_output"]
     elif "/tokenize" in readme_line:
         assert json.loads(answer)["count"] == 2
     else:
@@ -63,6 +65,28 @@ def test_the_same_model_answers_tgis_and_caikit(quickstart: Any, client: httpx.C
     found = client.post(f"{quickstart.url}/api/v1/task/text-generation", json=asked).json()
     assert found["generated_text"] == response["text"]
     assert "Paris" in response["text"]
+
+
+def test_the_same_model_answers_kserve_v2(quickstart: Any, client: httpx.Client) -> None:
+    model = f"{quickstart.url}/v2/models/{MODEL}"
+    parameters = {"max_tokens": 5, "temperature": 0}
+    asked = {"text_input": "The capital of France is", "parameters": parameters}
+    written = client.post(f"{model}/generate", json=asked).json()["text_output"]
+    assert "Paris" in written
+    tensor = {
+        "name": "text_input",
+        "shape": [1],
+        "datatype": "BYTES",
+        "data": [asked["text_input"]],
+    }
+    inferred = client.post(f"{model}/infer", json={"inputs": [tensor], "parameters": parameters})
+    assert inferred.json()["outputs"][0]["data"] == [written]
+    line = (
+        "grpcurl -plaintext -d '"
+        f'{{"name": "{MODEL}"}}'
+        "' 127.0.0.1:9000 inference.GRPCInferenceService/ModelReady"
+    )
+    assert json.loads(quickstart.run_line(line)) == {"ready": True}
 
 
 def test_what_vllm_has_besides_is_refused_by_name(quickstart: Any, client: httpx.Client) -> None:
