@@ -39,7 +39,8 @@ FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
     "--dashboard/--no-dashboard",
     default=False,
     show_default=True,
-    help="Start Ray's dashboard too, which `serve status` and `serve deploy` talk to: some 3 s.",
+    help="Start Ray's dashboard too, some 3 s: `serve status`, `serve deploy` and Ray's list of "
+    "targets for Prometheus need it.",
 )
 @click.option("--verbose", is_flag=True, help="Show what the replicas print.")
 def run(

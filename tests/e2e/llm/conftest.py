@@ -16,4 +16,6 @@ def quickstart(start_platform: Callable[..., Any]) -> Any:
 
     On ports of its own, so that a quickstart that runs already is not in the way.
     """
-    return start_platform(ROOT / "configs/quickstart-vllm/serve.yaml", free_ports=True)
+    return start_platform(
+        ROOT / "configs/quickstart-vllm/serve.yaml", free_ports=True, dashboard=True
+    )
