@@ -43,6 +43,11 @@ _GRAPHS_COMMAND = (
 _BARE_COMMAND = ("{python}", "-m", "rayserve_platform.bench.bare_peer", "--port", "{port}")
 
 
+def _vllm(name: str, about: str, part: Part) -> Peer:
+    """Return vLLM's own server, which the others of a part are compared with."""
+    return Peer(name=name, about=about, part=part, command=_VLLM_COMMAND, reference=name)
+
+
 def _v2_peer(name: str, about: str, *, lacks: tuple[str, ...] = ()) -> Peer:
     """Return a server of KServe v2 that runs in its own environment."""
     command = (f"{{{name}}}/bin/python", "-I", f"{{scripts}}/{name}_peer.py",
@@ -70,6 +75,25 @@ def _ours(
     return Peer(
         name=name, about=about, part=part, command=command, reference=reference, config=config,
         without=without, wire=wire,
+    )  # fmt: skip
+
+
+_TOPOLOGIES = {
+    "separate": "ingress and engine in two deployments",
+    "colocated": "engine in the ingress replica",
+}
+
+
+def _in_both_topologies(
+    kind: str, about: str, part: Part, *, reference: str, wire: Wire = "openai"
+) -> tuple[Peer, ...]:
+    """Return one server for each topology; names and configs begin with the kind."""
+    return tuple(
+        _ours(
+            f"ours-{kind}{topology}", f"{about}, {where}", part, config=f"{kind}{topology}.yaml",
+            reference=reference, wire=wire,
+        )
+        for topology, where in _TOPOLOGIES.items()
     )  # fmt: skip
 
 
@@ -113,27 +137,8 @@ _REPLICA = replace(
 )
 
 PEERS: tuple[Peer, ...] = (
-    Peer(
-        name=VLLM,
-        about="vLLM's own OpenAI server",
-        part="llm",
-        command=_VLLM_COMMAND,
-        reference=VLLM,
-    ),
-    _ours(
-        "ours-separate",
-        "this platform, ingress and engine in two deployments",
-        "llm",
-        config="separate.yaml",
-        reference=VLLM,
-    ),
-    _ours(
-        "ours-colocated",
-        "this platform, engine in the ingress replica",
-        "llm",
-        config="colocated.yaml",
-        reference=VLLM,
-    ),
+    _vllm(VLLM, "vLLM's own OpenAI server", "llm"),
+    *_in_both_topologies("", "this platform", "llm", reference=VLLM),
     Peer(
         name="ray-llm",
         about="ray.serve.llm with its defaults",
@@ -216,28 +221,9 @@ PEERS: tuple[Peer, ...] = (
         ready_path="/",
         wire="model",
     ),
-    Peer(
-        name=VLLM_COMPLETIONS,
-        about="vLLM's own OpenAI server, its completions",
-        part="tgis",
-        command=_VLLM_COMMAND,
-        reference=VLLM_COMPLETIONS,
-    ),
-    _ours(
-        "ours-tgis-separate",
-        "this platform over TGIS, ingress and engine in two deployments",
-        "tgis",
-        config="tgis-separate.yaml",
-        reference=VLLM_COMPLETIONS,
-        wire="tgis",
-    ),
-    _ours(
-        "ours-tgis-colocated",
-        "this platform over TGIS, engine in the ingress replica",
-        "tgis",
-        config="tgis-colocated.yaml",
-        reference=VLLM_COMPLETIONS,
-        wire="tgis",
+    _vllm(VLLM_COMPLETIONS, "vLLM's own OpenAI server, its completions", "tgis"),
+    *_in_both_topologies(
+        "tgis-", "this platform over TGIS", "tgis", reference=VLLM_COMPLETIONS, wire="tgis"
     ),
     _v2_peer(KSERVE, "KServe's own Python model server"),
     _v2_peer("mlserver", "Seldon's MLServer, in one process", lacks=("binary",)),
