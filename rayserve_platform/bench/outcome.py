@@ -9,6 +9,9 @@ from rayserve_platform.bench.processes import ProcessMemory
 from rayserve_platform.bench.quantiles import ratio
 from rayserve_platform.bench.samples import METRICS, LoadResult, RunResult
 
+# What a model has done: texts read or, where it writes, tokens.
+_WORK = ("texts_per_s", "output_tokens_per_s")
+
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
@@ -67,9 +70,9 @@ class Outcome:
 class Row:
     """One server under one load: medians, and medians divided by the reference server's.
 
-    `of_ceiling` is the share of the texts per second that the model does without a server.
-    `scaling` is how many times as much as one replica these several do where each has cores of its
-    own, by the CPU time that a row costs.
+    `of_ceiling` is the share of the texts, or tokens, per second that the model does without a
+    server. `scaling` is how many times as much as one replica these several do where each has cores
+    of its own, by the CPU time that a row costs.
     """
 
     server: str
@@ -121,11 +124,12 @@ def rows(outcomes: Sequence[Outcome], part: str, metrics: Sequence[str]) -> Iter
 
 
 def _share(result: LoadResult, outcomes: Sequence[Outcome]) -> float | None:
-    """Return a load's texts per second divided by those of its ceiling, whoever measured that."""
+    """Return a load's texts or tokens per second divided by its ceiling's, whoever did that."""
     for outcome in outcomes:
         if result.ceiling in outcome.runs:
-            highest = outcome.load(result.ceiling).median("texts_per_s")
-            return ratio(result.median("texts_per_s"), highest)
+            highest = outcome.load(result.ceiling)
+            shares = (ratio(result.median(name), highest.median(name)) for name in _WORK)
+            return next((share for share in shares if share is not None), None)
     return None
 
 

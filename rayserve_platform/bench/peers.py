@@ -14,6 +14,7 @@ from rayserve_platform.bench.peer import Part, Peer, Wire
 
 VLLM = "vllm"
 VLLM_COMPLETIONS = "vllm-completions"
+VLLM_CHAT = "vllm-chat"
 CAIKIT = "caikit"
 KSERVE = "kserve"
 STREAMED_CHUNKS = 128
@@ -39,6 +40,10 @@ _MODEL_COMMAND = (
 _GRAPHS_COMMAND = (
     "{python}", "-m", "rayserve_platform.bench.openvino_peer", "--models", "{graphs}",
     "--port", "{port}",
+)  # fmt: skip
+_PIPELINE_COMMAND = (
+    "{python}", "-m", "rayserve_platform.bench.genai_peer", "--model", "{gguf}",
+    "--threads", "2", "--port", "{port}",
 )  # fmt: skip
 _BARE_COMMAND = ("{python}", "-m", "rayserve_platform.bench.bare_peer", "--port", "{port}")
 
@@ -242,6 +247,17 @@ PEERS: tuple[Peer, ...] = (
         part="v2",
         command=_GRAPHS_COMMAND,
         reference=KSERVE,
+        ready_path="/",
+        wire="model",
+    ),
+    _vllm(VLLM_CHAT, "vLLM's own OpenAI server, its chat", "genai"),
+    *_in_both_topologies("genai-", "this platform on OpenVINO GenAI", "genai", reference=VLLM_CHAT),
+    Peer(
+        name="openvino-genai",
+        about="OpenVINO GenAI's own pipeline, without a server",
+        part="genai",
+        command=_PIPELINE_COMMAND,
+        reference=VLLM_CHAT,
         ready_path="/",
         wire="model",
     ),

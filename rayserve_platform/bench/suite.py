@@ -13,6 +13,7 @@ import yaml
 from rayserve_platform.bench.caikit_part import drive_caikit, drive_model
 from rayserve_platform.bench.cluster import cluster_environment
 from rayserve_platform.bench.errors import BenchError
+from rayserve_platform.bench.genai_part import drive_genai, drive_pipeline
 from rayserve_platform.bench.outcome import Outcome
 from rayserve_platform.bench.parts import Say, drive_llm, drive_overhead
 from rayserve_platform.bench.peer import Peer
@@ -99,6 +100,8 @@ def _driver(peer: Peer) -> Drive:
             return drive_tgis
         case "v2":
             return drive_graphs if peer.wire == "model" else drive_v2
+        case "genai":
+            return drive_pipeline if peer.wire == "model" else drive_genai
 
 
 def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCommand:
@@ -114,6 +117,7 @@ def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCo
         "graphs": str(plan.graphs),
         "embedder": str(plan.embedder),
         "model": str(plan.model),
+        "gguf": str(plan.gguf),
         "name": MODEL_NAME,
         "config": str(_config(plan, peer)),
     }

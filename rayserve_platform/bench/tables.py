@@ -40,13 +40,15 @@ TIMES = (
 )
 ROWS = Column(metric="texts_per_s", heading="rows/s")
 CPU = Column(metric="server_cpu_s", heading="server CPU ms/row", factor=_MS)
+_GENERATION = (RATES[2], *TIMES[:5], RATES[0], TIMES[5], TIMES[6])
 # The first so many stand in the short table, all in the full one.
 _PART_COLUMNS: Mapping[str, tuple[Column, ...]] = {
-    "llm": (RATES[2], *TIMES[:5], RATES[0], TIMES[5], TIMES[6]),
+    "llm": _GENERATION,
     "overhead": (RATES[0], RATES[3], TIMES[5], TIMES[6]),
     "caikit": (RATES[0], RATES[1], TIMES[5], TIMES[6]),
     "tgis": (RATES[2], TIMES[0], TIMES[5], TIMES[6], RATES[0], *TIMES[1:5]),
     "v2": (ROWS, CPU, TIMES[5], TIMES[6]),
+    "genai": _GENERATION,
 }
 _SHORT_COLUMNS = 4
 _PART_TITLES = {
@@ -57,6 +59,8 @@ _PART_TITLES = {
     "which stands for vllm-tgis-adapter: that one needs an older vLLM)",
     "v2": "KServe v2 inference: medians (and ratio to KServe's own Python server); a request has "
     "one row, in process it has a batch",
+    "genai": "LLM on OpenVINO GenAI: medians (and ratio to vLLM's own server), and share of the "
+    "tokens/s of GenAI's own pipeline",
 }
 _SCALING = (
     "Times one replica, by CPU: how many times as much as one replica several do where each has "

