@@ -69,15 +69,20 @@ run: $(RUN_ENV) ## serve configs/$(CONFIG) on HTTP 8000 and gRPC 9000 until Ctrl
 
 # vLLM's engine gets a process of its own: in one with all other tests its start has failed once, for
 # a reason that was not seen (CPython 3.11 said "AST constructor recursion depth mismatch"). It
-# computes on one core, so the tests without a cluster run beside it; its output is shown afterwards.
+# computes on one core, and so do the tests with clients and the others without a cluster: those run
+# beside each other, and the output of the first two is shown afterwards.
 # The frameworks' environments are for a few of the tests, so those that ARGS names go without them;
 # one that needs them says so.
 test: env $(if $(strip $(ARGS)),,tensorflow-models paddle-models) ## run every test
 ifeq ($(strip $(ARGS)),)
-	@failed=0; log=$$(mktemp); trap 'rm -f "$$log"; kill "$$engine" 2>/dev/null || :' EXIT; \
-	$(TRACED:%=COVERAGE_FILE=.coverage.engine) $(PYTEST) tests/e2e/engine >"$$log" 2>&1 & engine=$$!; \
-	$(PYTEST) tests/unit tests/contract || failed=$$?; \
-	wait "$$engine" || failed=$$?; \
+	@failed=0; log=$$(mktemp); \
+	trap 'rm -f "$$log"; pkill -P "$$beside" 2>/dev/null || :; kill "$$beside" 2>/dev/null || :' EXIT; \
+	( ended=0; $(TRACED:%=export COVERAGE_FILE=.coverage.beside;) \
+	$(PYTEST) tests/e2e/engine || ended=$$?; \
+	$(PYTEST) $(TRACED:%=--cov-append) tests/contract || ended=$$?; \
+	exit "$$ended" ) >"$$log" 2>&1 & beside=$$!; \
+	$(PYTEST) tests/unit || failed=$$?; \
+	wait "$$beside" || failed=$$?; \
 	cat "$$log"; \
 	$(PYTEST) $(TRACED:%=--cov-append) --ignore=tests/e2e/engine tests/e2e || failed=$$?; \
 	exit "$$failed"
@@ -88,7 +93,7 @@ endif
 # Apart from `test`: tracing takes half as much time again.
 coverage: TRACED := yes
 coverage: test ## run every test, with a coverage report
-	@[ ! -e .coverage.engine ] || $(BIN)/coverage combine --append --quiet .coverage.engine
+	@[ ! -e .coverage.beside ] || $(BIN)/coverage combine --append --quiet .coverage.beside
 	@$(BIN)/coverage report
 
 lint: env ## ruff (lint and format), mypy, import contracts

@@ -68,7 +68,8 @@ from rayserve_platform.bench.genai_peer import Pipeline
 from rayserve_platform.bench.prompts import BUILT_IN
 from rayserve_platform.core.messages import Chat, Turn
 from rayserve_platform.runtimes.genai.texts import Texts
-from rayserve_platform.runtimes.genai.tokenizer import read_tokenizer
+import openvino_genai
+from rayserve_platform.runtimes.genai.tokenizer import tokenizer_folder
 class Watched:
     def __init__(self, pipeline):
         self.pipeline, self.asked, self.steps = pipeline, [], 0
@@ -86,7 +87,8 @@ library, runs = made._pipeline, {}
 for clients in (1, 2, 5):
     made._pipeline = watched = Watched(library)
     runs[clients] = made.run(clients, 5, 4) | {"asked": watched.asked, "steps": watched.steps}
-texts = Texts(read_tokenizer(model), template=None, longest=2048)
+tokenizer = openvino_genai.Tokenizer(str(tokenizer_folder(model)))
+texts = Texts(tokenizer, template=None, longest=2048)
 chats = [Chat(turns=(Turn(role="user", content=prompt),)) for prompt in BUILT_IN]
 ours = [texts.encode(chat, special=False) for chat in chats]
 print(json.dumps({"runs": runs, "prompts": [ids(prompt) for prompt in made.prompts], "ours": ours}))
