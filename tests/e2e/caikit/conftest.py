@@ -69,4 +69,4 @@ def applications() -> Callable[[str], list[dict[str, Any]]]:
 @pytest.fixture(scope="package")
 def standalone(start_platform: Callable[..., Any]) -> Any:
     """`make run CONFIG=caikit-standalone`, on ports of its own."""
-    return start_platform(STANDALONE, free_ports=True)
+    return start_platform(STANDALONE, free_ports=True, dashboard=True)
