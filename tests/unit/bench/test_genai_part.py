@@ -12,7 +12,7 @@ from rich.console import Console
 from rayserve_platform.bench.charts import draw_suite
 from rayserve_platform.bench.errors import BenchError
 from rayserve_platform.bench.genai_peer import properties, scheduler
-from rayserve_platform.bench.outcome import Outcome, rows
+from rayserve_platform.bench.outcome import rows
 from rayserve_platform.bench.peer import Peer, Wire
 from rayserve_platform.bench.prompts import BUILT_IN
 from rayserve_platform.bench.suite import run_suite
@@ -22,6 +22,7 @@ from rayserve_platform.cli.bench import QUICKSTART
 from rayserve_platform.formats.source import find
 from rayserve_platform.runtimes.genai import loading
 from rayserve_platform.settings.genai import GenAIApp
+from tests.unit.bench.scripted import measured, scripted
 
 CONFIGS = Path(__file__).parents[3] / "configs/bench"
 TOPOLOGIES = ["colocated", "separate"]
@@ -96,23 +97,12 @@ print(json.dumps({"runs": runs, "prompts": [ids(prompt) for prompt in made.promp
 
 
 def peer(name: str, script: str = SERVER, wire: Wire = "openai") -> Peer:
-    return Peer(
-        name=name, about="", part="genai", reference="real", ready_path="/", wire=wire,
-        command=("{python}", "-c", script.replace("{", "{{").replace("}", "}}"), "{port}"),
-    )  # fmt: skip
-
-
-def measure(tmp_path: Path, *peers: Peer) -> list[Outcome]:
-    plan = SuitePlan(
-        peers=peers, out=tmp_path, runs=2, concurrency=(1, 2), per_client=3, max_tokens=6,
-        ready_s=30, timeout_s=20,
-    )  # fmt: skip
-    return run_suite(plan, lambda _: None)
+    return scripted(name, script, "{port}", part="genai", wire=wire)
 
 
 def test_tokens_are_compared_with_the_reference_and_with_the_pipeline(tmp_path: Path):
-    outcomes = measure(
-        tmp_path, peer("real"), peer("ours"), peer("pipeline", PIPELINE, wire="model")
+    outcomes = measured(
+        tmp_path, peer("real"), peer("ours"), peer("pipeline", PIPELINE, wire="model"), max_tokens=6
     )
     assert [outcome.failures for outcome in outcomes] == [[], [], []]
     real, ours, pipeline = outcomes
@@ -140,7 +130,7 @@ def test_tokens_are_compared_with_the_reference_and_with_the_pipeline(tmp_path: 
 
 
 def test_the_pipeline_is_measured_by_when_each_token_came(tmp_path: Path):
-    (outcome,) = measure(tmp_path, peer("pipeline", PIPELINE, wire="model"))
+    (outcome,) = measured(tmp_path, peer("pipeline", PIPELINE, wire="model"), max_tokens=6)
     assert outcome.failures == []
     assert [load.load for load in outcome.loads] == ["in process c=1", "in process c=2"]
     for load, slow, requests in zip(outcome.loads, (1, 2), (3, 6), strict=True):
@@ -154,7 +144,9 @@ def test_the_pipeline_is_measured_by_when_each_token_came(tmp_path: Path):
 
 
 def test_the_table_shows_the_share_of_the_pipeline(tmp_path: Path):
-    outcomes = measure(tmp_path, peer("real"), peer("pipeline", PIPELINE, wire="model"))
+    outcomes = measured(
+        tmp_path, peer("real"), peer("pipeline", PIPELINE, wire="model"), max_tokens=6
+    )
     console = Console(width=250, file=StringIO(), record=True)
     console.print(suite_tables(outcomes))
     text = console.export_text()
@@ -179,7 +171,7 @@ def test_a_server_that_does_not_generate_what_is_asked_is_a_failure(
     tmp_path: Path, script: str, wire: Wire, change: tuple[str, str], message: str
 ):
     assert change[0] in script
-    (outcome,) = measure(tmp_path, peer("real", script.replace(*change), wire))
+    (outcome,) = measured(tmp_path, peer("real", script.replace(*change), wire), max_tokens=6)
     assert outcome.failures == [f"round 1: {message}"]
 
 
