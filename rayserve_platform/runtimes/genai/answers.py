@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rayserve_platform.core.ending import Ending
 from rayserve_platform.core.messages import (
     Chunk,
     Generate,
@@ -48,9 +49,7 @@ class Job:
 
     Args:
         number: of the call.
-        limit: most new tokens of an answer.
-        limit_reason: why there can't be more.
-        end_ids: the model's end-of-text tokens.
+        ending: where its answers end.
     """
 
     number: int
@@ -58,9 +57,7 @@ class Job:
     prompt: list[int]
     prompt_text: str | None
     answers: list[Answer]
-    limit: int
-    limit_reason: StopReason
-    end_ids: frozenset[int]
+    ending: Ending
     texts: Texts
     deadline: float | None = None
     _opened: bool = False
@@ -68,7 +65,7 @@ class Job:
     @property
     def most_tokens(self) -> int:
         """What an answer may come to, with its prompt."""
-        return len(self.prompt) + self.limit
+        return len(self.prompt) + self.ending.limit
 
     @property
     def is_late(self) -> bool:
@@ -94,11 +91,11 @@ class Job:
         for token_id in ids:
             taken += 1
             answer.count += 1
-            stop = self._stop(answer, token_id)
+            stop = self.ending.after(answer.writing, token_id, answer.count)
             if stop is not None:
                 break
         if stop is None and (ended or self.is_late):
-            reason = self.limit_reason if ended else StopReason.TIME_LIMIT
+            reason = self.ending.limit_reason if ended else StopReason.TIME_LIMIT
             stop = Stop(reason=reason)
             answer.writing.end()
         chunk = Chunk(
@@ -117,33 +114,6 @@ class Job:
             return self._with_prompt(chunk), ended
         answer.kept.append(chunk)
         return (self._with_prompt(join(answer.kept)) if ended else None), ended
-
-    def _stop(self, answer: Answer, token_id: int) -> Stop | None:
-        """Add a token to the text and say whether, and why, the answer ends with it."""
-        rules = self.request.stopping
-        by_token = self._by_token(token_id)
-        sequence = None
-        if by_token is None or rules.include_stop_sequence:
-            may_stop = answer.count > rules.min_new_tokens
-            sequence = answer.writing.add(token_id, may_stop=may_stop)
-        if sequence is not None:
-            return Stop(reason=StopReason.STOP_SEQUENCE, sequence=sequence)
-        stop = by_token
-        if stop is None and answer.count >= self.limit:
-            stop = Stop(reason=self.limit_reason)
-        if stop is not None:
-            answer.writing.end()
-        return stop
-
-    def _by_token(self, token_id: int) -> Stop | None:
-        rules = self.request.stopping
-        if token_id in self.end_ids and not rules.ignore_eos:
-            reason = StopReason.EOS
-        elif token_id in rules.stop_token_ids:
-            reason = StopReason.STOP_SEQUENCE
-        else:
-            return None
-        return Stop(reason=reason, sequence=self.texts.token(token_id), token_id=token_id)
 
     def _with_prompt(self, chunk: Chunk) -> Chunk:
         """Put what is told of the prompt on the request's first chunk."""

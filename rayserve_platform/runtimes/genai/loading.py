@@ -8,8 +8,9 @@ from typing import Any
 import openvino
 import openvino_genai
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import PlatformError
 from rayserve_platform.formats.llm import IR, locate_llm
+from rayserve_platform.formats.template import read_template
 from rayserve_platform.formats.weights import unusable
 from rayserve_platform.runtimes.genai.cache import Cache, measure
 from rayserve_platform.runtimes.genai.examiner import Examiner
@@ -80,7 +81,7 @@ def load(path: Path, settings: GenAIApp) -> Loaded:
     defaults = pipeline.get_config()
     ends = {*defaults.stop_token_ids, defaults.eos_token_id, tokenizer.get_eos_token_id()}
     end_ids = frozenset(i for i in ends if i >= 0)
-    texts = Texts(tokenizer, template=_template(settings.chat_template), longest=longest)
+    texts = Texts(tokenizer, template=read_template(settings.chat_template), longest=longest)
     logits = _logits(files.path) or texts.vocabulary
     return Loaded(
         pipeline=pipeline,
@@ -139,17 +140,3 @@ def properties(settings: GenAIApp) -> dict[str, Any]:
     if engine.cache_dir is not None:
         found["CACHE_DIR"] = engine.cache_dir
     return found | engine.plugin_config
-
-
-def _template(setting: str | None) -> str | None:
-    """Return a chat template that is given as such, or as a file."""
-    if setting is None or "{" in setting:
-        return setting
-    try:
-        return Path(setting).expanduser().read_text(encoding="utf-8")
-    except OSError as error:
-        raise PlatformError(
-            Code.INVALID_ARGUMENT,
-            f"chat_template: '{setting}' can't be read",
-            param="chat_template",
-        ) from error

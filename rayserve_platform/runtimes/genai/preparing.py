@@ -2,8 +2,10 @@
 
 import time
 
+from rayserve_platform.core.ending import Ending
 from rayserve_platform.core.errors import Code, PlatformError, check_room
-from rayserve_platform.core.messages import Generate, StopReason, Tokenize, Tokens
+from rayserve_platform.core.messages import Generate, Tokenize, Tokens
+from rayserve_platform.core.prompts import limit_of
 from rayserve_platform.core.writing import Writing
 from rayserve_platform.runtimes.genai.answers import Answer, Job
 from rayserve_platform.runtimes.genai.loading import Loaded
@@ -36,18 +38,20 @@ class Preparer:
         prompt, text = self._prompt(request)
         least = request.stopping.min_new_tokens
         room = check_room(limit=loaded.max_model_len, token_count=len(prompt), min_new_tokens=least)
-        asked = request.stopping.max_new_tokens
-        limit = room if asked is None else min(asked, room)
-        clamped = asked is None or asked > room
+        limit, limit_reason = limit_of(request.stopping.max_new_tokens, room)
         return Job(
             number=number,
             request=request,
             prompt=prompt,
             prompt_text=text,
             answers=[self._answer(request, prompt, index, limit) for index in range(request.n)],
-            limit=limit,
-            limit_reason=StopReason.TOKEN_LIMIT if clamped else StopReason.MAX_TOKENS,
-            end_ids=loaded.end_ids,
+            ending=Ending(
+                rules=request.stopping,
+                end_ids=loaded.end_ids,
+                limit=limit,
+                limit_reason=limit_reason,
+                text_of=loaded.texts.token,
+            ),
             texts=loaded.texts,
             deadline=deadline,
         )

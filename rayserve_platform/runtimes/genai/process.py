@@ -16,12 +16,12 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
+from rayserve_platform.core.arrivals import Arrivals
 from rayserve_platform.core.errors import Code, PlatformError, engine_unavailable
 from rayserve_platform.runtimes.genai.wire import (
     Call,
     Cancel,
     Facts,
-    Item,
     Items,
     Ping,
     frame,
@@ -41,34 +41,6 @@ def _spawn(end: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", MODULE], stdin=end.fileno())
 
 
-class Pending:
-    """A call that has not ended: what has come of it, until somebody takes it."""
-
-    def __init__(self) -> None:
-        self._items: list[Item] = []
-        self._ready = asyncio.Event()
-
-    def receive(self, item: Item) -> None:
-        """Take a piece, an error or the end."""
-        self._items.append(item)
-        self._ready.set()
-
-    async def items(self) -> AsyncGenerator[list[Any], None]:
-        """Yield what has come since the last time, until the end; raise what the call failed of."""
-        while True:
-            await self._ready.wait()
-            self._ready.clear()
-            items, self._items = self._items, []
-            last = items[-1]
-            pieces = [i for i in items if i is not None and not isinstance(i, Exception)]
-            if pieces:
-                yield pieces
-            if isinstance(last, Exception):
-                raise last
-            if last is None:
-                return
-
-
 class EngineProcess:
     """Started once. `is_alive` until the process has ended, for whatever reason."""
 
@@ -76,7 +48,7 @@ class EngineProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._pending: dict[int, Pending] = {}
+        self._pending: dict[int, Arrivals[Any]] = {}
         self._numbers = itertools.count(1)
         self._asked_at: float | None = None
         self.is_alive = False
@@ -128,7 +100,7 @@ class EngineProcess:
         """
         if not self.is_alive:
             raise engine_unavailable()
-        number, pending = next(self._numbers), Pending()
+        number, pending = next(self._numbers), Arrivals[Any]()
         try:
             message = frame(Call(number, what))
         except RecursionError:
@@ -138,7 +110,7 @@ class EngineProcess:
         self._pending[number] = pending
         self._write(message)
         try:
-            async for items in pending.items():
+            async for items in pending.take():
                 yield items
         finally:
             if self._pending.pop(number, None) is not None:
@@ -181,7 +153,7 @@ class EngineProcess:
         finally:
             self.is_alive = False
             for pending in self._pending.values():
-                pending.receive(engine_unavailable())
+                pending.put([engine_unavailable()])
             self._pending.clear()
 
     def _deliver(self, items: Items) -> None:
@@ -192,6 +164,6 @@ class EngineProcess:
             pending = self._pending.get(number)
             if pending is None:
                 continue  # it has been left
-            pending.receive(item)
+            pending.put([item])
             if item is None or isinstance(item, Exception):
                 del self._pending[number]

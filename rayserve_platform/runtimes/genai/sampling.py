@@ -9,6 +9,7 @@ import openvino_genai
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import Generate
+from rayserve_platform.core.prompts import bad, check_lengths
 from rayserve_platform.runtimes.genai.form import check_form, to_structure
 
 SEEDS = 2**32
@@ -108,11 +109,7 @@ def check(request: Generate, *, defaults: Any, vocabulary: int, most_answers: in
         raise bad("top_p", "must be > 0")
     if not 1 <= request.n <= most_answers:
         raise bad("n", f"must be from 1 to {most_answers}, got {request.n}")
-    most, least = request.stopping.max_new_tokens, request.stopping.min_new_tokens
-    if most is not None and most < 1:
-        raise bad("max_new_tokens", f"must be >= 1, got {most}")
-    if least < 0 or (most is not None and least > most):
-        raise bad("min_new_tokens", f"must be >= 0 and <= max_new_tokens, got {least}")
+    check_lengths(request.stopping)
     if any(not 0 <= i < vocabulary for i in request.stopping.stop_token_ids):
         raise bad("stop_token_ids", f"must hold token ids >= 0 and < {vocabulary}")
     for name, reason in _missing(request, defaults):
@@ -137,8 +134,3 @@ def _missing(request: Generate, defaults: Any) -> Iterator[tuple[str, str]]:
     if (details.top_n_tokens or details.ranks) and not takes_likeliest(request, defaults):
         name = "top_n_tokens" if details.top_n_tokens else "ranks"
         yield name, " unless decoding is greedy, without penalties, guide and least length"
-
-
-def bad(param: str, problem: str) -> PlatformError:
-    """Return the error for a value."""
-    return PlatformError(Code.INVALID_ARGUMENT, f"'{param}' {problem}.", param=param)

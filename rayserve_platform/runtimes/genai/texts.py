@@ -6,6 +6,7 @@ from typing import Any
 
 from rayserve_platform.core.errors import Code, PlatformError, PromptTooLong
 from rayserve_platform.core.messages import Chat, Prompt, Tokens
+from rayserve_platform.core.prompts import byte_size, checked, no_chat_template, truncated
 
 KEPT_TEXTS = 2**16
 """Texts of a few tokens that are kept, since most tokens come again and again."""
@@ -55,7 +56,7 @@ class Texts:
             return self.checked(prompt)
         if isinstance(prompt, Chat):
             prompt, special = self._rendered(prompt), False
-        size = _size(prompt)
+        size = byte_size(prompt)
         if not cut and (least := size // self._longest_piece) > self._longest:
             # To tokenize it would take seconds, only to say the same.
             raise PromptTooLong(limit=self._longest, token_count=least)
@@ -74,12 +75,8 @@ class Texts:
         return Tokens(ids=tuple(ids), texts=tuple(map(self.token, ids)), offsets=offsets)
 
     def truncated(self, ids: list[int], count: int, *, special: bool) -> list[int]:
-        """Keep the last tokens, and in front of them the beginning-of-text token that was added."""
-        if len(ids) <= count:
-            return ids
-        if special and self._adds_bos and count > 0:
-            return [ids[0], *ids[len(ids) - count + 1 :]]
-        return ids[len(ids) - count :]
+        """Keep the last tokens, and a beginning-of-text token that was added."""
+        return truncated(ids, count, keeps_first=special and self._adds_bos)
 
     def text(self, ids: Sequence[int], *, skip_special: bool) -> str:
         """Return the text of many tokens."""
@@ -90,19 +87,8 @@ class Texts:
         return self._pieces.get(token_id, "")
 
     def checked(self, ids: Sequence[int]) -> list[int]:
-        """Return a caller's token ids.
-
-        Raises:
-            PlatformError: INVALID_ARGUMENT for one that the model does not have.
-        """
-        for token_id in ids:
-            if not 0 <= token_id < self.vocabulary:
-                raise PlatformError(
-                    Code.INVALID_ARGUMENT,
-                    f"Token id {token_id} is not in this model's vocabulary of {self.vocabulary}.",
-                    param="prompt",
-                )
-        return list(ids)
+        """Return a caller's token ids; raises as `prompts.checked`."""
+        return checked(ids, self.vocabulary)
 
     def _encoded(self, text: str, *, special: bool) -> list[int]:
         found = self._tokenizer.encode([text], add_special_tokens=special)
@@ -137,14 +123,10 @@ class Texts:
 
     def _rendered(self, chat: Chat) -> str:
         if not (chat.template or self._template):
-            raise PlatformError(
-                Code.INVALID_ARGUMENT,
-                "This model has no chat template, so it takes no conversations; send a text.",
-                param="messages",
-            )
+            raise no_chat_template()
         turns = [{"role": turn.role, "content": turn.content} for turn in chat.turns]
         for turn in turns:
-            _size(turn["role"] + turn["content"])
+            byte_size(turn["role"] + turn["content"])
         try:
             text: str = self._tokenizer.apply_chat_template(
                 turns,
@@ -174,18 +156,6 @@ def _continued(text: str, chat: Chat) -> str:
             param="continue_final_message",
         )
     return text[: place + len(last)]
-
-
-def _size(text: str) -> int:
-    """Return a text's bytes; half of a surrogate pair has none."""
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        raise PlatformError(
-            Code.INVALID_ARGUMENT,
-            "The text holds half of a surrogate pair, which is no character.",
-            param="prompt",
-        ) from None
 
 
 def _pieces(vocabulary: dict[bytes, int]) -> dict[int, str]:

@@ -88,7 +88,7 @@ class TorchRuntime(PartialRuntime):
         job = await asyncio.to_thread(self._service.prepare, request)
         self._service.loop.submit(job)
         try:
-            async for chunks in job.chunks():
+            async for chunks in job.arrivals.take():
                 yield chunks
         finally:
             self._service.loop.cancel(job)
