@@ -13,7 +13,7 @@ from rayserve_platform.bench.embedding import (
     task_call,
 )
 from rayserve_platform.bench.errors import BenchError
-from rayserve_platform.bench.in_process import batches, post
+from rayserve_platform.bench.in_process import Batches, batch_runs, post
 from rayserve_platform.bench.load import Closed, check_answers, run_blocking, run_load
 from rayserve_platform.bench.outcome import Outcome
 from rayserve_platform.bench.parts import Say, await_answer
@@ -58,24 +58,12 @@ def _of_task(load: TaskLoad, result: RunResult) -> RunResult:
 
 def drive_model(plan: SuitePlan, _peer: Peer, server: Server, outcome: Outcome, say: Say) -> None:
     """Let it embed, without a server, in batches of each size."""
-    outcome.startup_s.append(server.age_s())
-    for size, words in BATCHES:
-        _batches(plan, server, size, words, _WARM_UP_S)
-    for run in range(1, plan.runs + 1):
-        for size, words in BATCHES:
-            say(f"run {run}/{plan.runs}, {batch_label(size, words)}, {plan.seconds} s")
-            outcome.add(_batches(plan, server, size, words, plan.seconds))
-
-
-def _batches(plan: SuitePlan, server: Server, size: int, words: int, seconds: float) -> RunResult:
-    return batches(
-        server,
-        f"/{size}/{words}/{seconds}",
-        size=size,
-        label=batch_label(size, words),
-        seconds=seconds,
-        timeout_s=plan.timeout_s,
-    )
+    loads = [
+        Batches(path=f"/{size}/{words}", size=size, label=batch_label(size, words))
+        for size, words in BATCHES
+    ]
+    for _, run in batch_runs(plan, server, outcome, loads, warm_up_s=_WARM_UP_S, say=say):
+        outcome.add(run())
 
 
 def _check_answer(plan: SuitePlan, peer: Peer, server: Server) -> None:

@@ -26,6 +26,7 @@ _LLM = (
     Column(metric="ttft_p50_s", heading="time to first token p50, ms", factor=1000),
     Column(metric="itl_p99_s", heading="inter-token latency p99, ms", factor=1000),
 )
+_GENAI = tuple(replace(column, heading=f"GenAI: {column.heading}") for column in _LLM)
 _OVERHEAD = (
     Column(metric="requests_per_s", heading="requests/s"),
     Column(metric="events_per_s", heading="streamed chunks/s"),
@@ -45,7 +46,7 @@ _V2 = (
     Column(metric="server_cpu_s", heading="server CPU per request, ms", factor=1000),
     Column(metric="latency_p99_s", heading="request latency p99, ms", factor=1000),
 )
-_PARTS = {"llm": _LLM, "overhead": _OVERHEAD, "caikit": _CAIKIT, "tgis": _TGIS}
+_PARTS = {"llm": _LLM, "overhead": _OVERHEAD, "caikit": _CAIKIT, "tgis": _TGIS, "genai": _GENAI}
 _LOAD = (
     Column(metric="requests_per_s", heading="requests/s"),
     Column(metric="output_tokens_per_s", heading="output tokens/s"),

@@ -4,31 +4,62 @@ from __future__ import annotations
 
 import http.client
 import json
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from rayserve_platform.bench.errors import BenchError
+from rayserve_platform.bench.outcome import Outcome
+from rayserve_platform.bench.parts import Say
 from rayserve_platform.bench.ports import HOST
 from rayserve_platform.bench.samples import RunResult, Sample, summarise
 from rayserve_platform.bench.server import Server
+from rayserve_platform.bench.suite_plan import SuitePlan
 
 
-def batches(
-    server: Server, path: str, *, size: int, label: str, seconds: float, timeout_s: float
-) -> RunResult:
-    """Let it compute `size` texts or rows at once, again and again, as POST `path` says.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batches:
+    """`size` texts or rows at once, again and again: POST `path`/SECONDS does so for so long."""
+
+    path: str
+    size: int
+    label: str
+
+
+def batch_runs(
+    plan: SuitePlan,
+    server: Server,
+    outcome: Outcome,
+    loads: Sequence[Batches],
+    *,
+    warm_up_s: float,
+    say: Say,
+) -> Iterator[tuple[Batches, Callable[[], RunResult]]]:
+    """Compute batches of each size to warm up, then yield the plan's runs of each, to be done.
 
     Raises:
-        BenchError: no answer, or one without times.
+        BenchError: no answer, or one without times; also by what is yielded.
     """
-    match post(server, path, {}, timeout_s=timeout_s + seconds):
+    outcome.startup_s.append(server.age_s())
+    for load in loads:
+        _batches(plan, server, load, warm_up_s)
+    for run in range(1, plan.runs + 1):
+        for load in loads:
+            say(f"run {run}/{plan.runs}, {load.label}, {plan.seconds} s")
+            yield load, partial(_batches, plan, server, load, plan.seconds)
+
+
+def _batches(plan: SuitePlan, server: Server, load: Batches, seconds: float) -> RunResult:
+    match post(server, f"{load.path}/{seconds}", {}, timeout_s=plan.timeout_s + seconds):
         case {"elapsed_s": float(elapsed_s), "latencies_s": list(latencies_s)}:
             samples = [Sample(latency_s=float(latency_s)) for latency_s in latencies_s]
         case _:
             raise BenchError(f"{server.command.name} did not say how long its runs took")
     result = summarise(
-        samples, load=label, driver="in process", elapsed_s=elapsed_s, client_cpu=None
+        samples, load=load.label, driver="in process", elapsed_s=elapsed_s, client_cpu=None
     )
-    return replace(result, ceiling=label, texts_per_s=size * len(samples) / elapsed_s)
+    rate = load.size * len(samples) / elapsed_s
+    return replace(result, ceiling=load.label, texts_per_s=rate)
 
 
 def post(server: Server, path: str, body: object, *, timeout_s: float) -> object:

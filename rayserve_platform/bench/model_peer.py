@@ -11,14 +11,16 @@ from __future__ import annotations
 import argparse
 import http.server
 import json
-from collections.abc import Callable, Sequence
-from itertools import count
+from collections.abc import Callable, Iterable, Sequence
+from itertools import cycle
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from rayserve_platform.bench.sentences import sentences
+
+Batch = TypeVar("Batch")
 
 HOST = "127.0.0.1"
 _SENTENCES = 1024
@@ -58,17 +60,8 @@ class Model:
     def run(self, batch: int, words: int, seconds: float) -> dict[str, object]:
         """Embed batch after batch until the time is over."""
         texts = sentences(_SENTENCES, words=words)
-        latencies_s: list[float] = []
-        began_s = perf_counter()
-        for number in count():
-            first = number * batch % _SENTENCES
-            called_s = perf_counter()
-            self.embed(texts[first : first + batch])
-            ended_s = perf_counter()
-            latencies_s.append(ended_s - called_s)
-            if ended_s - began_s >= seconds:
-                break
-        return {"elapsed_s": perf_counter() - began_s, "latencies_s": latencies_s}
+        batches = (texts[first : first + batch] for first in range(0, _SENTENCES, batch))
+        return timed(self.embed, batches, seconds)
 
 
 def main() -> None:
@@ -83,6 +76,25 @@ def main() -> None:
         return model.run(int(batch), int(words), float(seconds))
 
     serve(run, arguments.port)
+
+
+def timed(
+    compute: Callable[[Batch], object], batches: Iterable[Batch], seconds: float
+) -> dict[str, object]:
+    """Compute batch after batch, over and over, until the time is over: one at least.
+
+    Returns the seconds of it all, and of each call.
+    """
+    latencies_s: list[float] = []
+    began_s = perf_counter()
+    for batch in cycle(batches):
+        called_s = perf_counter()
+        compute(batch)
+        ended_s = perf_counter()
+        latencies_s.append(ended_s - called_s)
+        if ended_s - began_s >= seconds:
+            break
+    return {"elapsed_s": perf_counter() - began_s, "latencies_s": latencies_s}
 
 
 def serve(run: Callable[..., dict[str, object]], port: int) -> None:

@@ -8,13 +8,12 @@ answers with the seconds of each call; no HTTP is in the measured time. Any GET 
 from __future__ import annotations
 
 import argparse
-from itertools import cycle
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from rayserve_platform.bench.inference import NAMES, Name, rows
-from rayserve_platform.bench.model_peer import serve
+from rayserve_platform.bench.model_peer import serve, timed
 from rayserve_platform.bench.openvino_models import FLOAT32, arrays
 
 _ROWS = 256
@@ -36,20 +35,12 @@ class Models:
     def run(self, name: Name, size: int, seconds: float) -> dict[str, object]:
         """Compute batch after batch until the time is over."""
         request, given = self._requests[name], self._rows[name]
-        batches = cycle(
+        batches = (
             {input_name: data[first : first + size] for input_name, data in given.items()}
             for first in range(0, _ROWS, size)
         )
-        latencies_s: list[float] = []
-        began_s = perf_counter()
-        for batch in batches:
-            called_s = perf_counter()
-            request.infer(batch, share_inputs=True, share_outputs=True)
-            ended_s = perf_counter()
-            latencies_s.append(ended_s - called_s)
-            if ended_s - began_s >= seconds:
-                break
-        return {"elapsed_s": perf_counter() - began_s, "latencies_s": latencies_s}
+        infer = partial(request.infer, share_inputs=True, share_outputs=True)
+        return timed(infer, batches, seconds)
 
 
 def main() -> None:

@@ -9,13 +9,17 @@ from rayserve_platform.bench.processes import ProcessMemory
 from rayserve_platform.bench.quantiles import ratio
 from rayserve_platform.bench.samples import METRICS, LoadResult, RunResult
 
+# What a model has done: texts read or, where it writes, tokens.
+_WORK = ("texts_per_s", "output_tokens_per_s")
+
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     """One server's runs, pooled over the rounds; grows while the suite runs.
 
     `startup_s` is the time from each start to the first answer. `failures` says in which rounds it
-    could not be measured and why. `memory` is that of the last round, after the load.
+    could not be measured and why. `memory` is that of the last round, after the load. `replicas` is
+    how many of the server `one_replica` this one is.
     """
 
     name: str
@@ -26,6 +30,8 @@ class Outcome:
     runs: dict[str, list[RunResult]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     memory: tuple[ProcessMemory, ...] = ()
+    replicas: int = 1
+    one_replica: str | None = None
 
     def add(self, run: RunResult) -> None:
         """Pool a run with the earlier ones of the same load."""
@@ -64,7 +70,9 @@ class Outcome:
 class Row:
     """One server under one load: medians, and medians divided by the reference server's.
 
-    `of_ceiling` is the share of the texts per second that the model does without a server.
+    `of_ceiling` is the share of the texts, or tokens, per second that the model does without a
+    server. `scaling` is how many times as much as one replica these several do where each has cores
+    of its own, by the CPU time that a row costs.
     """
 
     server: str
@@ -73,6 +81,7 @@ class Row:
     medians: Mapping[str, float | None]
     ratios: Mapping[str, float | None]
     of_ceiling: float | None
+    scaling: float | None
 
     def as_json(self) -> dict[str, object]:
         """Return a JSON object of the comparison; what is unknown is left out."""
@@ -82,7 +91,7 @@ class Row:
             "load": self.result.load,
             "medians": _known(self.medians),
             "ratios": _known(self.ratios),
-            **_known({"of_ceiling": self.of_ceiling}),
+            **_known({"of_ceiling": self.of_ceiling, "scaling": self.scaling}),
         }
 
 
@@ -110,16 +119,31 @@ def rows(outcomes: Sequence[Outcome], part: str, metrics: Sequence[str]) -> Iter
                     metric: ratio(medians[metric], theirs.median(metric)) for metric in metrics
                 },
                 of_ceiling=_share(result, chosen),
+                scaling=_scaling(outcome, by_name.get(outcome.one_replica or ""), label),
             )
 
 
 def _share(result: LoadResult, outcomes: Sequence[Outcome]) -> float | None:
-    """Return a load's texts per second divided by those of its ceiling, whoever measured that."""
+    """Return a load's texts or tokens per second divided by its ceiling's, whoever did that."""
     for outcome in outcomes:
         if result.ceiling in outcome.runs:
-            highest = outcome.load(result.ceiling).median("texts_per_s")
-            return ratio(result.median("texts_per_s"), highest)
+            highest = outcome.load(result.ceiling)
+            shares = (ratio(result.median(name), highest.median(name)) for name in _WORK)
+            return next((share for share in shares if share is not None), None)
     return None
+
+
+def _scaling(outcome: Outcome, one: Outcome | None, label: str) -> float | None:
+    """Return how many times one replica's rows per second several do, if cores are all they lack.
+
+    n replicas have n times the cores, and of those a row takes what it costs all processes of the
+    server: so what each replica adds beside its work counts, and what they share counts once.
+    """
+    if one is None:
+        return None
+    costs = [server.load(label).median("server_cpu_s") for server in (one, outcome)]
+    times = ratio(*costs)
+    return None if times is None else outcome.replicas * times
 
 
 def comparisons(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:

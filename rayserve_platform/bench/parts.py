@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from rayserve_platform.bench.calls import Call, Generation, generation_call
@@ -29,6 +29,17 @@ Say = Callable[[str], None]
 
 def drive_llm(plan: SuitePlan, peer: Peer, server: Server, outcome: Outcome, say: Say) -> None:
     """Let it generate, at each concurrency of the plan."""
+    for result in generations(plan, peer, server, outcome, say):
+        outcome.add(result)
+
+
+def generations(
+    plan: SuitePlan, peer: Peer, server: Server, outcome: Outcome, say: Say
+) -> Iterator[RunResult]:
+    """Let it generate a stream for each prompt; yield the runs at each concurrency of the plan.
+
+    The time of the first answer is added to the outcome, the runs are not.
+    """
     model = run_blocking(served_model(peer, server))
 
     def ask_for(tokens: int) -> Call:
@@ -50,7 +61,22 @@ def drive_llm(plan: SuitePlan, peer: Peer, server: Server, outcome: Outcome, say
         for clients in plan.concurrency:
             shape = Closed(concurrency=clients, requests=clients * plan.per_client)
             say(f"run {run}/{plan.runs}, {clients} clients x {plan.per_client} requests")
-            outcome.add(run_blocking(run_load(call, shape)))
+            yield run_blocking(run_load(call, shape))
+
+
+def check_tokens(result: RunResult, plan: SuitePlan, what: str) -> None:
+    """Refuse a server that generates more or less than it is asked for, however fast.
+
+    Raises:
+        BenchError: it does, or answers nothing at all.
+    """
+    check_answers(result, what)
+    tokens = round((result.output_tokens_per_s or 0.0) * result.elapsed_s)
+    if tokens != result.succeeded * plan.max_tokens:
+        raise BenchError(
+            f"{what}: {result.succeeded} answers have {tokens} tokens in all, not "
+            f"{plan.max_tokens} each"
+        )
 
 
 async def served_model(peer: Peer, server: Server) -> str:

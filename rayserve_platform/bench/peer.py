@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Part = Literal["llm", "overhead", "caikit", "tgis", "v2"]
+Part = Literal["llm", "overhead", "caikit", "tgis", "v2", "genai"]
 # What is asked of it: an OpenAI server, a bare app's own paths, a Caikit runtime, TGIS, KServe v2,
 # or a model in its own process without any API.
 Wire = Literal["openai", "bare", "caikit", "tgis", "v2", "model"]
@@ -47,13 +47,15 @@ class Peer:
     """One server. `command` may hold these placeholders.
 
     {python} {port} {grpc_port} {metrics_port} {model} {name} {config} {out}; {embedder}: the
-    embedding model's directory; {graphs}: that of the OpenVINO models; {caikit}, {kserve},
-    {mlserver}: the folders of their environments; {scripts}: that of this package's files.
+    embedding model's directory; {graphs}: that of the OpenVINO models; {gguf}: the LLM as a GGUF
+    file; {caikit}, {kserve}, {mlserver}: the folders of their environments; {scripts}: that of this
+    package's files.
     `{engine_kwargs}` becomes a JSON object; `{model_flags}` stands alone and becomes several
     arguments. `ready_path` answers 200 to GET once the server is up. `reference` is the peer its
     results are divided by. `config` is a file of the configs' folder; `without` names the settings
-    of Ray's data plane to take out of it. `lacks` names the ways of asking that the server is known
-    to refuse: that is shown, and is no failure.
+    of Ray's data plane to take out of it, `args` are set in its application. `replicas` is how many
+    of the server `one_replica` this one is. `lacks` names the ways of asking that the server is
+    known to refuse: that is shown, and is no failure.
     """
 
     name: str
@@ -66,6 +68,9 @@ class Peer:
     environment: Mapping[str, str] = field(default_factory=dict)
     config: str | None = None
     without: tuple[str, ...] = ()
+    args: Mapping[str, object] = field(default_factory=dict)
+    replicas: int = 1
+    one_replica: str | None = None
     lacks: tuple[str, ...] = ()
 
     def needs(self, placeholder: str) -> bool:

@@ -14,6 +14,7 @@ from rayserve_platform.bench.peer import Part, Peer, Wire
 
 VLLM = "vllm"
 VLLM_COMPLETIONS = "vllm-completions"
+VLLM_CHAT = "vllm-chat"
 CAIKIT = "caikit"
 KSERVE = "kserve"
 STREAMED_CHUNKS = 128
@@ -40,7 +41,16 @@ _GRAPHS_COMMAND = (
     "{python}", "-m", "rayserve_platform.bench.openvino_peer", "--models", "{graphs}",
     "--port", "{port}",
 )  # fmt: skip
+_PIPELINE_COMMAND = (
+    "{python}", "-m", "rayserve_platform.bench.genai_peer", "--model", "{gguf}",
+    "--threads", "2", "--port", "{port}",
+)  # fmt: skip
 _BARE_COMMAND = ("{python}", "-m", "rayserve_platform.bench.bare_peer", "--port", "{port}")
+
+
+def _vllm(name: str, about: str, part: Part) -> Peer:
+    """Return vLLM's own server, which the others of a part are compared with."""
+    return Peer(name=name, about=about, part=part, command=_VLLM_COMMAND, reference=name)
 
 
 def _v2_peer(name: str, about: str, *, lacks: tuple[str, ...] = ()) -> Peer:
@@ -73,6 +83,25 @@ def _ours(
     )  # fmt: skip
 
 
+_TOPOLOGIES = {
+    "separate": "ingress and engine in two deployments",
+    "colocated": "engine in the ingress replica",
+}
+
+
+def _in_both_topologies(
+    kind: str, about: str, part: Part, *, reference: str, wire: Wire = "openai"
+) -> tuple[Peer, ...]:
+    """Return one server for each topology; names and configs begin with the kind."""
+    return tuple(
+        _ours(
+            f"ours-{kind}{topology}", f"{about}, {where}", part, config=f"{kind}{topology}.yaml",
+            reference=reference, wire=wire,
+        )
+        for topology, where in _TOPOLOGIES.items()
+    )  # fmt: skip
+
+
 _THROUGHPUT = "RAY_SERVE_THROUGHPUT_OPTIMIZED"
 _HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 _PLANES = {
@@ -93,28 +122,28 @@ def _on_each_plane(name: str, about: str, *, config: str, reference: str) -> tup
     )  # fmt: skip
 
 
+_V2 = replace(
+    _ours(
+        "ours-v2",
+        "this platform over KServe v2, models in the ingress replica",
+        "v2",
+        config="v2.yaml",
+        reference=KSERVE,
+        wire="v2",
+    ),
+    ready_path="/v2/health/ready",
+)
+# Not of two cores, as the one above: two of them would not fit a machine of two.
+_REPLICA = replace(
+    _V2,
+    name="ours-v2-replica",
+    about="this platform over KServe v2, one replica of one core",
+    args={"placement": {"num_cpus": 1}},
+)
+
 PEERS: tuple[Peer, ...] = (
-    Peer(
-        name=VLLM,
-        about="vLLM's own OpenAI server",
-        part="llm",
-        command=_VLLM_COMMAND,
-        reference=VLLM,
-    ),
-    _ours(
-        "ours-separate",
-        "this platform, ingress and engine in two deployments",
-        "llm",
-        config="separate.yaml",
-        reference=VLLM,
-    ),
-    _ours(
-        "ours-colocated",
-        "this platform, engine in the ingress replica",
-        "llm",
-        config="colocated.yaml",
-        reference=VLLM,
-    ),
+    _vllm(VLLM, "vLLM's own OpenAI server", "llm"),
+    *_in_both_topologies("", "this platform", "llm", reference=VLLM),
     Peer(
         name="ray-llm",
         about="ray.serve.llm with its defaults",
@@ -197,41 +226,20 @@ PEERS: tuple[Peer, ...] = (
         ready_path="/",
         wire="model",
     ),
-    Peer(
-        name=VLLM_COMPLETIONS,
-        about="vLLM's own OpenAI server, its completions",
-        part="tgis",
-        command=_VLLM_COMMAND,
-        reference=VLLM_COMPLETIONS,
-    ),
-    _ours(
-        "ours-tgis-separate",
-        "this platform over TGIS, ingress and engine in two deployments",
-        "tgis",
-        config="tgis-separate.yaml",
-        reference=VLLM_COMPLETIONS,
-        wire="tgis",
-    ),
-    _ours(
-        "ours-tgis-colocated",
-        "this platform over TGIS, engine in the ingress replica",
-        "tgis",
-        config="tgis-colocated.yaml",
-        reference=VLLM_COMPLETIONS,
-        wire="tgis",
+    _vllm(VLLM_COMPLETIONS, "vLLM's own OpenAI server, its completions", "tgis"),
+    *_in_both_topologies(
+        "tgis-", "this platform over TGIS", "tgis", reference=VLLM_COMPLETIONS, wire="tgis"
     ),
     _v2_peer(KSERVE, "KServe's own Python model server"),
     _v2_peer("mlserver", "Seldon's MLServer, in one process", lacks=("binary",)),
+    _V2,
+    _REPLICA,
     replace(
-        _ours(
-            "ours-v2",
-            "this platform over KServe v2, models in the ingress replica",
-            "v2",
-            config="v2.yaml",
-            reference=KSERVE,
-            wire="v2",
-        ),
-        ready_path="/v2/health/ready",
+        _REPLICA,
+        name="ours-v2-replicas",
+        about="this platform over KServe v2, two replicas of one core each",
+        replicas=2,
+        one_replica=_REPLICA.name,
     ),
     Peer(
         name="openvino",
@@ -239,6 +247,17 @@ PEERS: tuple[Peer, ...] = (
         part="v2",
         command=_GRAPHS_COMMAND,
         reference=KSERVE,
+        ready_path="/",
+        wire="model",
+    ),
+    _vllm(VLLM_CHAT, "vLLM's own OpenAI server, its chat", "genai"),
+    *_in_both_topologies("genai-", "this platform on OpenVINO GenAI", "genai", reference=VLLM_CHAT),
+    Peer(
+        name="openvino-genai",
+        about="OpenVINO GenAI's own pipeline, without a server",
+        part="genai",
+        command=_PIPELINE_COMMAND,
+        reference=VLLM_CHAT,
         ready_path="/",
         wire="model",
     ),

@@ -57,16 +57,16 @@ def memory_of(pids: Iterable[int]) -> tuple[ProcessMemory, ...]:
     return tuple(sorted(found, key=lambda memory: -memory.rss_mb))
 
 
-def cpu_s_of(pids: Iterable[int]) -> float:
-    """Return the CPU seconds that the processes which are alive have used so far."""
-    total_s = 0.0
+def cpu_s_of(pids: Iterable[int]) -> dict[int, float]:
+    """Return the CPU seconds that each process which is alive has used so far."""
+    found: dict[int, float] = {}
     for pid in pids:
         try:
             used = psutil.Process(pid).cpu_times()
         except psutil.Error:
             continue
-        total_s += used.user + used.system
-    return total_s
+        found[pid] = used.user + used.system
+    return found
 
 
 def process_name(command: list[str], executable: str) -> str:

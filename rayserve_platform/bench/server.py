@@ -58,6 +58,7 @@ class Server:
         self._began_s = time.monotonic()
         self._before = descendants()
         self._process: subprocess.Popen[bytes] | None = None
+        self._cpu_s: dict[int, float] = {}
 
     def start(self) -> None:
         """Start the process and wait until it answers.
@@ -94,8 +95,13 @@ class Server:
         return memory_of(descendants() - self._before)
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds that the server's processes have used since each was started."""
-        return cpu_s_of(descendants() - self._before)
+        """Return the CPU seconds that the server's processes have used since each was started.
+
+        One that has ended counts with what it had used when it was last seen: Ray ends workers that
+        idle, and without theirs a run could seem to have cost less than nothing.
+        """
+        self._cpu_s |= cpu_s_of(descendants() - self._before)
+        return sum(self._cpu_s.values())
 
     def stop(self) -> None:
         """Ask the server to leave, then kill what is left of it, in whatever session that is."""

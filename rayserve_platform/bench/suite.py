@@ -13,6 +13,7 @@ import yaml
 from rayserve_platform.bench.caikit_part import drive_caikit, drive_model
 from rayserve_platform.bench.cluster import cluster_environment
 from rayserve_platform.bench.errors import BenchError
+from rayserve_platform.bench.genai_part import drive_genai, drive_pipeline
 from rayserve_platform.bench.outcome import Outcome
 from rayserve_platform.bench.parts import Say, drive_llm, drive_overhead
 from rayserve_platform.bench.peer import Peer
@@ -43,10 +44,11 @@ def run_suite(plan: SuitePlan, say: Say) -> list[Outcome]:
     plan.check()
     outcomes = {
         peer.name: Outcome(
-            name=peer.name, about=peer.about, part=peer.part, reference=peer.reference
+            name=peer.name, about=peer.about, part=peer.part, reference=peer.reference,
+            replicas=peer.replicas, one_replica=peer.one_replica,
         )
         for peer in plan.peers
-    }
+    }  # fmt: skip
     with stopping_by_signal():
         if plan.lacks_graphs:
             make_graphs(plan, say)
@@ -98,6 +100,8 @@ def _driver(peer: Peer) -> Drive:
             return drive_tgis
         case "v2":
             return drive_graphs if peer.wire == "model" else drive_v2
+        case "genai":
+            return drive_pipeline if peer.wire == "model" else drive_genai
 
 
 def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCommand:
@@ -113,6 +117,7 @@ def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCo
         "graphs": str(plan.graphs),
         "embedder": str(plan.embedder),
         "model": str(plan.model),
+        "gguf": str(plan.gguf),
         "name": MODEL_NAME,
         "config": str(_config(plan, peer)),
     }
@@ -136,7 +141,7 @@ def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCo
 
 
 def _config(plan: SuitePlan, peer: Peer) -> Path | None:
-    """Return the config file of a peer that has one, without the settings to be taken out.
+    """Return the config file of a peer that has one, changed as the peer says.
 
     One of the v2 part names the folder of the models that the bench makes.
     """
@@ -146,8 +151,12 @@ def _config(plan: SuitePlan, peer: Peer) -> Path | None:
     variables = content["controller_options"]["runtime_env"]["env_vars"]
     for name in peer.without:
         del variables[name]
+    args = content["applications"][0]["args"]
+    args |= peer.args
+    if peer.replicas > 1:
+        args["deployment"] = {"num_replicas": peer.replicas}
     if peer.part == "v2":
-        content["applications"][0]["args"]["models_dir"] = str(plan.graphs.resolve())
+        args["models_dir"] = str(plan.graphs.resolve())
     changed = plan.out / f"{peer.name}.yaml"
     changed.write_text(yaml.safe_dump(content))
     return changed

@@ -19,17 +19,19 @@ MODEL_NAME = "bench-model"
 class SuitePlan:
     """What to measure.
 
-    `per_client` requests are sent by each of `concurrency` clients in a run of the LLM and the TGIS
-    part, so a run has the same number of waves at every concurrency; `seconds` is the length of a
-    run of the overhead, the Caikit and the v2 part. `embedder` is the directory of the Caikit
-    part's model, and of one of the v2 part's, which are made in `graphs`. `caikit`, `kserve` and
-    `mlserver` are the folders of the environments that those servers run in. `ready_s` is the
-    deadline for a server's start, up to its first answer.
+    `per_client` requests are sent by each of `concurrency` clients in a run of the LLM, the TGIS
+    and the GenAI part, so a run has the same number of waves at every concurrency; `seconds` is the
+    length of a run of the overhead, the Caikit and the v2 part. `gguf` is the file of the LLM for
+    OpenVINO GenAI's pipeline. `embedder` is the directory of the Caikit part's model, and of one of
+    the v2 part's, which are made in `graphs`. `caikit`, `kserve` and `mlserver` are the folders of
+    the environments that those servers run in. `ready_s` is the deadline for a server's start, up
+    to its first answer.
     """
 
     peers: tuple[Peer, ...]
     out: Path
     model: Path | None = None
+    gguf: Path | None = None
     embedder: Path | None = None
     graphs: Path = Path(".bench/openvino-models")
     caikit: Path = Path(".bench/caikit")
@@ -70,6 +72,8 @@ class SuitePlan:
         """
         if self.need("model"):
             _check_model("--model", self.model, "the LLM servers need a Hugging Face model")
+        if self.need("gguf") and (self.gguf is None or not self.gguf.is_file()):
+            raise BenchError("the genai part needs the LLM as a GGUF file: --gguf FILE")
         if self.need("embedder") or self.lacks_graphs:
             need = "the Caikit and the v2 part need an embedding model"
             _check_model("--embedder", self.embedder, need)
@@ -114,7 +118,7 @@ def _check_model(option: str, folder: Path | None, need: str) -> None:
 def part_named(name: str) -> Part | None:
     """Return the part of that name, None for `all`."""
     match name:
-        case "llm" | "overhead" | "caikit" | "tgis" | "v2":
+        case "llm" | "overhead" | "caikit" | "tgis" | "v2" | "genai":
             return name
         case _:
             return None

@@ -40,13 +40,15 @@ TIMES = (
 )
 ROWS = Column(metric="texts_per_s", heading="rows/s")
 CPU = Column(metric="server_cpu_s", heading="server CPU ms/row", factor=_MS)
+_GENERATION = (RATES[2], *TIMES[:5], RATES[0], TIMES[5], TIMES[6])
 # The first so many stand in the short table, all in the full one.
 _PART_COLUMNS: Mapping[str, tuple[Column, ...]] = {
-    "llm": (RATES[2], *TIMES[:5], RATES[0], TIMES[5], TIMES[6]),
+    "llm": _GENERATION,
     "overhead": (RATES[0], RATES[3], TIMES[5], TIMES[6]),
     "caikit": (RATES[0], RATES[1], TIMES[5], TIMES[6]),
     "tgis": (RATES[2], TIMES[0], TIMES[5], TIMES[6], RATES[0], *TIMES[1:5]),
     "v2": (ROWS, CPU, TIMES[5], TIMES[6]),
+    "genai": _GENERATION,
 }
 _SHORT_COLUMNS = 4
 _PART_TITLES = {
@@ -57,7 +59,13 @@ _PART_TITLES = {
     "which stands for vllm-tgis-adapter: that one needs an older vLLM)",
     "v2": "KServe v2 inference: medians (and ratio to KServe's own Python server); a request has "
     "one row, in process it has a batch",
+    "genai": "LLM on OpenVINO GenAI: medians (and ratio to vLLM's own server), and share of the "
+    "tokens/s of GenAI's own pipeline",
 }
+_SCALING = (
+    "Times one replica, by CPU: how many times as much as one replica several do where each has "
+    "cores of its own: their number, times one's server CPU per row, divided by theirs."
+)
 _LEGEND = (
     "TTFT: first content after the request; ITL: gap between streamed chunks; TPOT: time per "
     "output token after the first. Times are of successful requests only."
@@ -110,6 +118,10 @@ def _part_table(outcomes: Sequence[Outcome], part: str, *, full: bool) -> Table:
     ceiling = any(row.of_ceiling is not None for row in found)
     if ceiling:
         table.add_column("of the model\nin process", justify="right")
+    scaling = any(row.scaling is not None for row in found)
+    if scaling:
+        table.add_column("times one\nreplica, by CPU", justify="right")
+        table.caption, table.caption_justify = _SCALING, "left"
     table.add_column("client\nCPU %", justify="right")
     table.add_column("driver")
     table.add_column("errors")
@@ -117,23 +129,28 @@ def _part_table(outcomes: Sequence[Outcome], part: str, *, full: bool) -> Table:
     for row in found:
         if previous not in (None, row.result.load):
             table.add_section()
-        table.add_row(*_cells(row, columns, ceiling=ceiling), end_section=False)
+        table.add_row(*_cells(row, columns, ceiling=ceiling, scaling=scaling), end_section=False)
         previous = row.result.load
     return table
 
 
-def _cells(row: Row, columns: Sequence[Column], *, ceiling: bool) -> list[str]:
+def _cells(row: Row, columns: Sequence[Column], *, ceiling: bool, scaling: bool) -> list[str]:
     result = row.result
     return [
         result.load,
         row.server,
         str(len(result.runs)),
         *(_with_ratio(row, column) for column in columns),
-        *([f"{row.of_ceiling:.2f}" if row.of_ceiling is not None else ""] if ceiling else ()),
+        *([_share(row.of_ceiling)] if ceiling else ()),
+        *([_share(row.scaling)] if scaling else ()),
         _percent(result.median("client_cpu")),
         "/".join(sorted({run.driver for run in result.runs})),
         errors_text(result.errors),
     ]
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _with_ratio(row: Row, column: Column) -> str:

@@ -11,14 +11,12 @@ from dataclasses import replace
 from typing import Literal
 
 from rayserve_platform.bench.calls import Call, Generation, generation_call
-from rayserve_platform.bench.errors import BenchError
-from rayserve_platform.bench.load import Closed, check_answers, run_blocking, run_load
+from rayserve_platform.bench.load import Closed, run_blocking, run_load
 from rayserve_platform.bench.outcome import Outcome
-from rayserve_platform.bench.parts import Say, await_answer, served_model
+from rayserve_platform.bench.parts import Say, await_answer, check_tokens, served_model
 from rayserve_platform.bench.peer import Peer
 from rayserve_platform.bench.protobuf import field, fields
 from rayserve_platform.bench.rpc import Generated, RpcCall
-from rayserve_platform.bench.samples import RunResult
 from rayserve_platform.bench.server import Server
 from rayserve_platform.bench.suite_plan import SuitePlan
 
@@ -42,7 +40,7 @@ def drive_tgis(plan: SuitePlan, peer: Peer, server: Server, outcome: Outcome, sa
     }
     warm_up = Closed(concurrency=max(plan.concurrency), requests=len(plan.prompts))
     for mode, call in calls.items():
-        _check(run_blocking(run_load(call, warm_up)), plan, f"{peer.name}, {mode}")
+        check_tokens(run_blocking(run_load(call, warm_up)), plan, f"{peer.name}, {mode}")
     for run in range(1, plan.runs + 1):
         for mode, call in calls.items():
             for clients in plan.concurrency:
@@ -110,14 +108,3 @@ def _read_message(message: bytes) -> Generated:
             return Generated(tokens=tokens, text=bool(found.get(4)))
         case _:
             raise ValueError("the count of tokens is no number")
-
-
-def _check(result: RunResult, plan: SuitePlan, what: str) -> None:
-    """Refuse a server that generates more or less than it is asked for, however fast."""
-    check_answers(result, what)
-    tokens = round((result.output_tokens_per_s or 0.0) * result.elapsed_s)
-    if tokens != result.succeeded * plan.max_tokens:
-        raise BenchError(
-            f"{what}: {result.succeeded} answers have {tokens} tokens in all, not "
-            f"{plan.max_tokens} each"
-        )

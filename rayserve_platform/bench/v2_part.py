@@ -13,14 +13,13 @@ from functools import partial
 from rayserve_platform.bench.calls import Call
 from rayserve_platform.bench.errors import BenchError
 from rayserve_platform.bench.exchange import one_answer
-from rayserve_platform.bench.in_process import batches
+from rayserve_platform.bench.in_process import Batches, batch_runs
 from rayserve_platform.bench.inference import (
     ANSWERS,
     CONCURRENCY,
     LOADS,
     NAMES,
     InferLoad,
-    Name,
     infer_call,
     read_answer,
     rows_label,
@@ -140,28 +139,13 @@ def _run(plan: SuitePlan, load: InferLoad, call: Call | RpcCall) -> RunResult:
 
 def drive_graphs(plan: SuitePlan, _peer: Peer, server: Server, outcome: Outcome, say: Say) -> None:
     """Let both models compute, without a server, in batches of each size."""
-    outcome.startup_s.append(server.age_s())
-    sizes = [(model, size) for model in NAMES for size in CONCURRENCY]
-    for model, size in sizes:
-        _batches(plan, server, model, size, _WARM_UP_S)
-    for run in range(1, plan.runs + 1):
-        for model, size in sizes:
-            say(f"run {run}/{plan.runs}, {rows_label(model, size)}, {plan.seconds} s")
-            run_it = partial(_batches, plan, server, model, size, plan.seconds)
-            outcome.add(_with_cpu(server, size, run_it))
-
-
-def _batches(
-    plan: SuitePlan, server: Server, model: Name, size: int, seconds: float
-) -> RunResult:  # fmt: skip
-    return batches(
-        server,
-        f"/{model}/{size}/{seconds}",
-        size=size,
-        label=rows_label(model, size),
-        seconds=seconds,
-        timeout_s=plan.timeout_s,
-    )
+    loads = [
+        Batches(path=f"/{model}/{size}", size=size, label=rows_label(model, size))
+        for model in NAMES
+        for size in CONCURRENCY
+    ]
+    for load, run in batch_runs(plan, server, outcome, loads, warm_up_s=_WARM_UP_S, say=say):
+        outcome.add(_with_cpu(server, load.size, run))
 
 
 def _with_cpu(server: Server, rows: int, run: Callable[[], RunResult]) -> RunResult:

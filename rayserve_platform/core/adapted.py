@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import cast
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import (
     Chunk,
@@ -14,14 +15,12 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
-    Score,
-    Scores,
     Tokenize,
     Tokens,
 )
 from rayserve_platform.core.principal import Access, Target
 from rayserve_platform.core.runtime import NativeHttp, Receive, Runtime, Scope, Send
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.core.tensors import Infer, Inference
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from rayserve_platform.core.adapted import AdaptedRuntime
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.entry import BRIEFLY_S, Entry, Served
-from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import ModelCard, Task
+from rayserve_platform.core.errors import Code, PlatformError, no_such_model
 from rayserve_platform.core.metered import MeteredRuntime
 from rayserve_platform.core.principal import ACCESS, Access, Target
 from rayserve_platform.core.runtime import Runtime
@@ -96,11 +96,7 @@ class Catalog:
 
     async def _unknown(self, name: str) -> PlatformError:
         """Return what is said of a model that is not there, or not for the caller."""
-        return PlatformError(
-            Code.NOT_FOUND,
-            f"The model '{name[:200]}' does not exist. Served models: {await self._known()}.",
-            param="model",
-        )
+        return no_such_model(name, f" Served models: {await self._known()}.")
 
     def _access(self) -> Access | None:
         access = ACCESS.get()

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import ModelCard
 from rayserve_platform.core.principal import Target
 from rayserve_platform.core.runtime import ModelRepository, NoRepository, Runtime
 

@@ -157,3 +157,21 @@ def _rebuild(
 def internal_error() -> PlatformError:
     """What a caller reads when the cause is unknown: the cause goes to the log, with the id."""
     return PlatformError(Code.INTERNAL, "internal error")
+
+
+def overloaded(retry_after_s: float = 1) -> PlatformError:
+    """Return the refusal of a request that a bounded queue has no room for."""
+    return PlatformError(
+        Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=retry_after_s
+    )
+
+
+def engine_unavailable() -> PlatformError:
+    """Return the error for requests that an engine can't answer any more."""
+    return PlatformError(Code.UNAVAILABLE, "The model's engine is not available. Retry later.")
+
+
+def no_such_model(name: str, hint: str = "") -> PlatformError:
+    """Return the refusal of a model's name, with what else would do."""
+    message = f"The model '{name[:200]}' does not exist.{hint}"
+    return PlatformError(Code.NOT_FOUND, message, param="model")

@@ -12,8 +12,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rayserve_platform.core.tensors import ModelVersion
-
 # ---------------------------------------------------------------- generate: the request
 
 
@@ -235,37 +233,6 @@ class Embeddings:
     token_counts: tuple[int, ...]
 
 
-# ---------------------------------------------------------------- score
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """Rate how well each document answers each query.
-
-    A bi-encoder answers with cosine similarities, a cross-encoder with its own scores.
-
-    Args:
-        truncate_tokens: as for `Embed`; it bounds each text, or each pair of a cross-encoder.
-        lenient: without `truncate_tokens`, a pair that is too long is refused only where its
-            tokens show it, and else cut: Caikit's way (`runtimes.embedding.texts`).
-    """
-
-    model: str
-    queries: tuple[str, ...]
-    documents: tuple[str, ...]
-    truncate_tokens: int | None = None
-    lenient: bool = False
-    request_id: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
-    """`scores`: float32 [n queries, n documents]; `token_count`: of all texts together."""
-
-    scores: NDArray[np.float32]
-    token_count: int
-
-
 # ---------------------------------------------------------------- tokenize
 
 
@@ -314,65 +281,3 @@ class Detokenize:
     model: str
     ids: tuple[int, ...]
     request_id: str = ""
-
-
-# ---------------------------------------------------------------- describe
-
-
-class Task(StrEnum):
-    """What a model can be asked for."""
-
-    GENERATE = "generate"
-    EMBED = "embed"
-    CLASSIFY = "classify"
-    SCORE = "score"
-    INFER = "infer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapter:
-    """A LoRA adapter that a model serves under a name of its own."""
-
-    name: str
-    root: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCard:
-    """What a runtime says of the model it serves.
-
-    Args:
-        id: the name clients use; `aliases` are other names for the same model.
-        root: where it was loaded from, as the operator wrote it.
-        runtime: the kind of runtime, for messages and status.
-        max_model_len: prompt + new tokens; None where the notion does not apply.
-        chat: whether the model has a chat template.
-        encoder_decoder: whether the prompt is read by an encoder, and the text begins anew.
-        created: Unix seconds.
-        size_bytes: size of its files; 0 where it is not known.
-        problem: why it cannot be served, where it could not be loaded; then nothing else of the
-            card need be true but `id`, `root` and `runtime`.
-        native: routes ("POST /v1/chat/completions") that the runtime answers by itself through
-            `NativeHttp`; empty for runtimes that speak only the vocabulary.
-        platform: what kind of model it is, in the Open Inference Protocol's sense ("OpenVINO").
-        versions: of a model that takes tensors, those that are or were loaded; the highest
-            available one answers where a request names none.
-    """
-
-    id: str
-    root: str
-    runtime: str
-    tasks: frozenset[Task]
-    aliases: tuple[str, ...] = ()
-    max_model_len: int | None = None
-    adapters: tuple[Adapter, ...] = ()
-    chat: bool = False
-    encoder_decoder: bool = False
-    dimension: int | None = None
-    created: int = 0
-    size_bytes: int = 0
-    problem: str = ""
-    native: frozenset[str] = frozenset()
-    engine_version: str = ""
-    platform: str = ""
-    versions: tuple[ModelVersion, ...] = ()

@@ -8,20 +8,19 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import cast
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.messages import (
     Chunk,
     Detokenize,
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
-    Score,
-    Scores,
     Tokenize,
     Tokens,
 )
 from rayserve_platform.core.principal import Target
 from rayserve_platform.core.runtime import Message, NativeHttp, Receive, Runtime, Scope, Send
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.core.tensors import Infer, Inference
 from rayserve_platform.core.usage import USAGE_KEY, Meter
 

@@ -14,6 +14,7 @@ from collections.abc import (
 )
 from typing import Any, Protocol, runtime_checkable
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import (
     Chunk,
@@ -21,12 +22,10 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
-    Score,
-    Scores,
     Tokenize,
     Tokens,
 )
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.core.tensors import Infer, Inference, Value
 
 Scope = MutableMapping[str, Any]

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import engine_unavailable
 from rayserve_platform.core.runtime import Message, NativeHttp, Scope
 
 TIMEOUT_S = 3.0
@@ -32,7 +32,7 @@ async def fetch(runtime: NativeHttp, path: str) -> bytes:
     except TimeoutError:
         status = 0
     if status != 200:
-        raise PlatformError(Code.UNAVAILABLE, "The model's engine is not available. Retry later.")
+        raise engine_unavailable()
     return b"".join(parts)
 
 

@@ -69,15 +69,20 @@ def to_directory(file: Path, *, convert: Convert, report: Report) -> Path:
 
 
 def entry_name(file: Path) -> str:
-    """Name a file's cache entry after its name, its content and whatever converts it."""
+    """Name a file's cache entry after the file and whatever converts it."""
+    library = importlib.metadata.version("transformers") if find_spec("transformers") else "none"
+    return f"{name_of(file)}-v{CONVERTER}-transformers-{library}"
+
+
+def name_of(file: Path) -> str:
+    """Name a file after its own name and its content."""
     digest = hashlib.sha256(str(file.stat().st_size).encode())
     with file.open("rb") as opened:
         digest.update(opened.read(DIGESTED_BYTES))
         opened.seek(max(0, file.stat().st_size - DIGESTED_BYTES))
         digest.update(opened.read())
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", file.stem)
-    library = importlib.metadata.version("transformers") if find_spec("transformers") else "none"
-    return f"{stem}-{digest.hexdigest()[:16]}-v{CONVERTER}-transformers-{library}"
+    return f"{stem}-{digest.hexdigest()[:16]}"
 
 
 def convert(file: Path, directory: Path, report: Report) -> None:
@@ -92,7 +97,7 @@ def convert(file: Path, directory: Path, report: Report) -> None:
     """
     missing = [name for name in ("torch", "transformers", "gguf") if find_spec(name) is None]
     if missing:
-        install = "pip install 'rayserve-platform[quickstart,torch]'"
+        install = "pip install 'rayserve-platform[models,torch]'"
         message = f"converting {file.name} needs {', '.join(missing)}; {install}"
         raise PlatformError(Code.UNAVAILABLE, message)
     report("reading", 0.0)

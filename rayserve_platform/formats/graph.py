@@ -121,6 +121,7 @@ def legacy(names: Iterable[str]) -> str:
     reads them, and OpenVINO 2026.4 reads what it writes (tried with a small model of each). No
     package that could be an extra converts them to ONNX: MXNet is retired, nothing reads Kaldi, and
     caffe-onnx 0.1.2 needs a protobuf older than gRPC's, knows 15 kinds of layers and drops others.
+    PaddlePaddle 3.1.1 still writes as .pdmodel what 3.2.2 (sigmoid) and 3.3.1 (tanh, exp) don't.
     """
     listed = list(names)
     suffixes = {PurePath(name).suffix.lower() for name in listed}
@@ -148,7 +149,7 @@ LEGACY = (
         {".json", ".pdiparams"},
         (
             "this is a PaddlePaddle model in PIR (.json), which OpenVINO doesn't read; export it "
-            "with PaddlePaddle 2.6, or with FLAGS_enable_pir_api=0, which writes .pdmodel"
+            "with PaddlePaddle 3.1 and FLAGS_enable_pir_api=0, or with 2.6, which write .pdmodel"
         ),
     ),
     ({".pdparams"}, "these are PaddlePaddle weights alone; export the model with paddle.jit.save"),

@@ -58,17 +58,27 @@ def locate(
         PlatformError: INVALID_ARGUMENT with `param="source"` if the source is of an unknown kind,
             incomplete or missing; what `gguf.to_directory` raises otherwise.
     """
+    found = find(source)
+    if source.lower().startswith("package://") and not found.is_dir():
+        return gguf.to_directory(found, convert=convert, report=report or unheard)
+    return _directory(source, found)
+
+
+def find(source: str) -> Path:
+    """Return the path that `source` names; in a package it is there, elsewhere it need not be.
+
+    Raises:
+        PlatformError: INVALID_ARGUMENT with `param="source"` if the source is of an unknown kind,
+            or its package has no such file.
+    """
     scheme = _SCHEME.fullmatch(source)
     if scheme is None:
-        return _directory(source, _expanded(source))
+        return _expanded(source)
     match scheme[1].lower():
         case "file":
-            return _directory(source, _file_path(source, scheme[2]))
+            return _file_path(source, scheme[2])
         case "package":
-            found = _packaged(source, scheme[2])
-            if found.is_dir():
-                return _directory(source, found)
-            return gguf.to_directory(found, convert=convert, report=report or unheard)
+            return _packaged(source, scheme[2])
         case other:
             raise _refused(source, f"'{other}://' is not supported; supported are {SUPPORTED}")
 

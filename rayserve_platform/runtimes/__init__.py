@@ -11,6 +11,7 @@ ENGINES = {
     "vllm": "rayserve_platform.runtimes.vllm.engine:VLLMRuntime",
     "embedding": "rayserve_platform.runtimes.embedding.engine:EmbeddingRuntime",
     "torch": "rayserve_platform.runtimes.torch.engine:TorchRuntime",
+    "genai": "rayserve_platform.runtimes.genai.engine:GenAIRuntime",
     "openvino": "rayserve_platform.runtimes.openvino.engine:OpenVINORuntime",
     "fake": "rayserve_platform.runtimes.fake:FakeRuntime",
 }

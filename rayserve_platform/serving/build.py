@@ -1,5 +1,6 @@
 """Typed args to Serve applications: what the import paths in `deployments/` call."""
 
+import logging
 from typing import Any
 
 from ray import serve
@@ -11,7 +12,11 @@ from rayserve_platform.serving.host import RuntimeHost
 from rayserve_platform.serving.ingress import IngressReplica
 from rayserve_platform.serving.placement import engine_options
 from rayserve_platform.settings.app import App, Gateway, Ingress
+from rayserve_platform.settings.genai import GenAIApp
+from rayserve_platform.settings.llm import LLMApp
 from rayserve_platform.settings.model import unknown_key
+
+log = logging.getLogger("rayserve.build")
 
 OPTIONS = frozenset(DeploymentSchema.model_fields) - {"name"}
 
@@ -108,6 +113,14 @@ def app(kind: str, settings: App) -> Application:
         return runtime
     ingress = _ingress(settings.ingress, ingress_options(settings.ingress))
     return ingress.bind(settings.ingress, runtime=runtime)
+
+
+def llm(settings: LLMApp) -> Application:
+    """Build the application of a language model by the engine that its settings lead to."""
+    chosen = settings.chosen()
+    if settings.engine == "auto":
+        log.info("engine of %s: %s", settings.model.id, settings.explained)
+    return app("genai" if isinstance(chosen, GenAIApp) else "vllm", chosen)
 
 
 def gateway(settings: Gateway) -> Application:

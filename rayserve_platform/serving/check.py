@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from rayserve_platform.settings.app import App, Gateway
+from rayserve_platform.settings.llm import LLMApp
 from rayserve_platform.settings.model import explain
 from rayserve_platform.settings.vllm import VLLMApp, argument_types
 
@@ -104,10 +105,12 @@ def _builder(import_path: str) -> Any:
 def _notes(args: Any) -> Iterator[str]:
     if isinstance(args, VLLMApp) and argument_types("engine") is None:
         yield "vLLM is not installed here, so its argument names were not checked"
+    if isinstance(args, LLMApp) and args.engine == "auto":
+        yield f"engine: auto: {args.explained}"
     if isinstance(args, App):
         for source in [model.source for model in args.listed_models() if model.source]:
-            if "://" not in source and not Path(source).expanduser().is_dir():
-                yield f"model.source: {source} is not a directory on this machine"
+            if "://" not in source and not Path(source).expanduser().exists():
+                yield f"model.source: there is no {source} on this machine"
 
 
 def _check_together(found: Checked) -> None:

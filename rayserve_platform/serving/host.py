@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import PlatformError
 from rayserve_platform.core.messages import (
     Chunk,
@@ -12,9 +13,6 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
-    Score,
-    Scores,
     Tokenize,
     Tokens,
 )
@@ -25,6 +23,7 @@ from rayserve_platform.core.runtime import (
     NoRepository,
     Receive,
 )
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.core.stream import Coalescer
 from rayserve_platform.core.tensors import Infer, Inference, Value
 from rayserve_platform.core.usage import USAGE_KEY

@@ -8,6 +8,7 @@ from typing import Any
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import (
     Chunk,
@@ -15,13 +16,11 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
-    Score,
-    Scores,
     Tokenize,
     Tokens,
 )
 from rayserve_platform.core.runtime import Receive, Scope, Send
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.core.tensors import Infer, Inference, Value
 from rayserve_platform.core.usage import USAGE_KEY
 from rayserve_platform.serving.wire import HttpCall, HttpPart, map_exceptions, or_raise

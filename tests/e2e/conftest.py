@@ -55,7 +55,9 @@ class Platform:
         ports: HTTP and gRPC ports to use instead of the config's own.
     """
 
-    def __init__(self, config: Path, folder: Path, ports: tuple[int, int] | None) -> None:
+    def __init__(
+        self, config: Path, folder: Path, ports: tuple[int, int] | None, *, dashboard: bool
+    ) -> None:
         self.config = config
         self.folder = folder
         self.env = {
@@ -71,6 +73,8 @@ class Platform:
         command = [sys.executable, "-m", "rayserve_platform.cli", "run", str(config)]
         if ports:
             command += ["--http-port", str(http_port), "--grpc-port", str(grpc_port)]
+        if dashboard:
+            command.append("--dashboard")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
@@ -118,7 +122,10 @@ class Platform:
             time.sleep(0.3)
 
     def deploy(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change the config and deploy it with Ray's own command, without waiting for it."""
+        """Change the config and deploy it with Ray's own command, without waiting for it.
+
+        The platform was started with its dashboard.
+        """
         content = yaml.safe_load(self.config.read_text())
         port = int(self.url.rsplit(":", 1)[1])
         content["http_options"]["port"] = port
@@ -186,12 +193,12 @@ def start_platform() -> Iterator[Callable[..., Platform]]:
                 platform.kill()
                 shutil.rmtree(platform.folder, ignore_errors=True)
 
-    def start(config: Path, *, free_ports: bool = False) -> Platform:
+    def start(config: Path, *, free_ports: bool = False, dashboard: bool = False) -> Platform:
         end_all()
         ports = (free_port(), free_port()) if free_ports else None
         folder = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
         (folder / "haproxy").mkdir()
-        platform = Platform(config, folder, ports)
+        platform = Platform(config, folder, ports, dashboard=dashboard)
         started.append(platform)
         platform.wait_ready()
         return platform

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, InputTooLong, PlatformError, PromptTooLong
-from rayserve_platform.core.messages import Chunk, Embeddings, Scores, Tokens
+from rayserve_platform.core.messages import Chunk, Embeddings, Tokens
+from rayserve_platform.core.scores import Scores
 from rayserve_platform.protocols.caikit import tasks
 from rayserve_platform.protocols.caikit.generation import (
     check_generation,

@@ -9,17 +9,10 @@ that NaN fails it.
 import math
 from typing import Any, Literal
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError, PromptTooLong
-from rayserve_platform.core.messages import (
-    Chunk,
-    Details,
-    Generate,
-    ModelCard,
-    Sampling,
-    Stopping,
-    StopReason,
-)
+from rayserve_platform.core.messages import Chunk, Details, Generate, Sampling, Stopping, StopReason
 from rayserve_platform.protocols.caikit.translate import SHOWN_NAME_CHARS, Arguments, invalid
 
 DEFAULT_MAX_NEW_TOKENS = 20

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import rayserve_platform
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import ModelCard
 from rayserve_platform.protocols.caikit.tasks import (
     CROSS_ENCODER_MODULE,
     EMBEDDING_MODULE,

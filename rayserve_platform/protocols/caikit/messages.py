@@ -8,7 +8,8 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from numpy.typing import NDArray
 
-from rayserve_platform.core.messages import Chunk, Embeddings, Scores, Token, Tokens
+from rayserve_platform.core.messages import Chunk, Embeddings, Token, Tokens
+from rayserve_platform.core.scores import Scores
 from rayserve_platform.pb.caikit_common_pb2 import NpFloat32Sequence
 from rayserve_platform.pb.caikit_nlp_results_pb2 import (
     EmbeddingResult,

@@ -14,7 +14,8 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rayserve_platform.core.messages import Chunk, Embeddings, Scores, Token, Tokens
+from rayserve_platform.core.messages import Chunk, Embeddings, Token, Tokens
+from rayserve_platform.core.scores import Scores
 from rayserve_platform.protocols.caikit import tasks
 from rayserve_platform.protocols.caikit.answer import Answer
 from rayserve_platform.protocols.caikit.generation import reason_of

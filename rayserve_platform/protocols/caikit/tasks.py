@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rayserve_platform.core.messages import ModelCard, Task
+from rayserve_platform.core.cards import ModelCard, Task
 
 Documents = list[dict[str, Any]]
 

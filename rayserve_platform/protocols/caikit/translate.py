@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, InputTooLong, PlatformError
-from rayserve_platform.core.messages import Embed, ModelCard, Score, Tokenize
+from rayserve_platform.core.messages import Embed, Tokenize
+from rayserve_platform.core.scores import Score
 from rayserve_platform.protocols.caikit.tasks import (
     CROSS_ENCODER_MODULE,
     EMBEDDING_MODULE,

@@ -12,7 +12,7 @@ import orjson
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
 from rayserve_platform.core.stream import join
-from rayserve_platform.core.tensors import Infer
+from rayserve_platform.core.tensors import Infer, Inference
 from rayserve_platform.edge.exchange import Exchange, Headers, status_of
 from rayserve_platform.protocols.kserve import bodies, generation, metadata, schema, tfs
 from rayserve_platform.protocols.kserve.answer import (
@@ -145,16 +145,14 @@ class KServeHttp:
         found = await self._find(exchange, target)
         request = await _decoded(asked, body, length, found, exchange.request_id)
         inference = await infer(found.served, request)
-        headers, answer = await sized(
-            size_of(inference),
-            render,
+        return await _answer(
+            exchange,
             inference,
             name=target.model,
             request_id=asked.id,
             wanted=asked.outputs,
             binary=asked.binary,
         )
-        return await _send(exchange, headers, answer)
 
     async def _infer_raw(self, exchange: Exchange, target: Target, body: memoryview) -> None:
         """Answer a body that is nothing but data in the same way: with nothing but binary data."""
@@ -165,16 +163,7 @@ class KServeHttp:
             raw_infer, body, card, version, asked=target.version, request_id=request_id
         )
         inference = await infer(found.served, request)
-        headers, answer = await sized(
-            size_of(inference),
-            render,
-            inference,
-            name=target.model,
-            request_id="",
-            wanted={},
-            binary=True,
-        )
-        await _send(exchange, headers, answer)
+        await _answer(exchange, inference, name=target.model, request_id="", wanted={}, binary=True)
 
     async def _generate(self, exchange: Exchange, target: Target) -> None:
         found, asked, echo = await self._asked(exchange, target, stream=False)
@@ -261,7 +250,25 @@ async def _decoded(
     return await sized(len(body), call)
 
 
-async def _send(exchange: Exchange, headers: Headers, body: bytes) -> None:
+async def _answer(
+    exchange: Exchange,
+    inference: Inference,
+    *,
+    name: str,
+    request_id: str,
+    wanted: dict[str, bool],
+    binary: bool,
+) -> None:
+    """Send an inference; the arguments are those of `render`."""
+    headers, body = await sized(
+        size_of(inference),
+        render,
+        inference,
+        name=name,
+        request_id=request_id,
+        wanted=wanted,
+        binary=binary,
+    )
     coding = bodies.wanted(exchange)
     if coding is not None:
         body = await bodies.pack(coding, body)

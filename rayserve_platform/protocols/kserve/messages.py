@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
-from rayserve_platform.core.messages import ModelCard
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.tensors import Infer, Inference, Tensor, TensorSpec, Value
 from rayserve_platform.pb.kserve_inference_pb2 import InferTensorContents, ModelInferResponse
 from rayserve_platform.protocols.kserve import images

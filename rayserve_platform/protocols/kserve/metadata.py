@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import rayserve_platform
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import ModelCard
 from rayserve_platform.core.tensors import ModelVersion, TensorSpec, Value, VersionState
 from rayserve_platform.protocols.kserve.tensors import invalid, shown
 from rayserve_platform.protocols.kserve.texts import VERSION, version_of, versions_of

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, InputTooLong, PlatformError
-from rayserve_platform.core.messages import Embed, Generate, ModelCard, Task
+from rayserve_platform.core.messages import Embed, Generate
 from rayserve_platform.core.stream import join
 from rayserve_platform.core.tensors import (
     Infer,

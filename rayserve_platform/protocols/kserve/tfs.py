@@ -13,9 +13,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import ModelCard
 from rayserve_platform.core.tensors import (
     Infer,
     Inference,

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from rayserve_platform.core.messages import ModelCard
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.tensors import (
     DTYPES,
     Infer,

@@ -8,9 +8,10 @@ from typing import Any
 
 import orjson
 
+from rayserve_platform.core.cards import Task
 from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
-from rayserve_platform.core.messages import Chunk, Generate, Task
+from rayserve_platform.core.messages import Chunk, Generate
 from rayserve_platform.core.stream import Coalescer
 from rayserve_platform.edge.exchange import Exchange
 from rayserve_platform.protocols.openai import scoring

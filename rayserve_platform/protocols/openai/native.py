@@ -9,7 +9,7 @@ import logging
 
 import orjson
 
-from rayserve_platform.core.errors import Code, PlatformError, internal_error
+from rayserve_platform.core.errors import Code, PlatformError, engine_unavailable, internal_error
 from rayserve_platform.core.runtime import Message, NativeHttp, Receive, Send
 from rayserve_platform.core.usage import USAGE_KEY
 from rayserve_platform.edge.exchange import ClientGone, Exchange
@@ -129,7 +129,7 @@ def _failure(status: int) -> PlatformError:
     if status == 501:
         return PlatformError(Code.UNIMPLEMENTED, "The model's engine does not implement this.")
     if status == 503:
-        return PlatformError(Code.UNAVAILABLE, "The model's engine is not available. Retry later.")
+        return engine_unavailable()
     if status == 504:
         return PlatformError(Code.DEADLINE_EXCEEDED, "The model's engine did not answer in time.")
     return internal_error()

@@ -13,11 +13,11 @@ from typing import Any
 
 import orjson
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import (
     Chunk,
     Embeddings,
-    ModelCard,
     PromptInfo,
     Stop,
     StopReason,

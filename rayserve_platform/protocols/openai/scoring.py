@@ -13,7 +13,7 @@ from typing import Any
 
 from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import InputTooLong
-from rayserve_platform.core.messages import Score, Scores
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.protocols.openai.render import usage
 from rayserve_platform.protocols.openai.schema import RerankBody, ScoreBody
 from rayserve_platform.protocols.openai.translate import invalid

@@ -35,6 +35,8 @@ from rayserve_platform.protocols.openai.schema import (
 
 OTHER_KIND = frozenset({"string_type", "list_type", "int_type", "dict_type", "model_type"})
 """Pydantic's problems with a value of quite another kind than expected."""
+DEEPEST = 64
+"""Levels of what is handed on as it is; pickle's own limit is some hundreds."""
 
 
 def invalid(message: str, param: str | None = None) -> PlatformError:
@@ -138,6 +140,19 @@ def _schema(given: str | dict[str, Any], field: str) -> str:
         raise invalid(f"The schema in '{field}' is nested too deeply.", field) from None
 
 
+def _shallow(given: dict[str, Any], field: str) -> dict[str, Any]:
+    """Refuse what is nested so deeply that it can't be handed on."""
+    depth = 0
+    level: list[dict[str, Any] | list[Any]] = [given]
+    while level:
+        depth += 1
+        parts = (v.values() if isinstance(v, dict) else v for v in level)
+        level = [inner for part in parts for inner in part if isinstance(inner, dict | list)]
+    if depth > DEEPEST:
+        raise invalid(f"'{field}' is nested more than {DEEPEST} levels deep.", field)
+    return given
+
+
 def _turns(messages: Sequence[ChatMessage]) -> tuple[Turn, ...]:
     def text(message: ChatMessage) -> str:
         if isinstance(message.content, list):
@@ -176,7 +191,7 @@ def to_chat_generate(
         turns=_turns(body.messages),
         add_generation_prompt=body.add_generation_prompt,
         continue_final_message=body.continue_final_message,
-        template_kwargs=body.chat_template_kwargs or {},
+        template_kwargs=_shallow(body.chat_template_kwargs or {}, "chat_template_kwargs"),
     )
     details = Details(
         generated_tokens=bool(body.logprobs),

@@ -11,7 +11,7 @@ import grpc
 
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.entry import Served
-from rayserve_platform.core.errors import Code, PlatformError, PromptTooLong
+from rayserve_platform.core.errors import Code, PlatformError, PromptTooLong, overloaded
 from rayserve_platform.core.messages import Generate, Tokenize
 from rayserve_platform.edge.observe import request_id
 from rayserve_platform.edge.quotas.exceeded import QuotaExceeded
@@ -225,7 +225,7 @@ class TgisRpc:
     def _places(self, count: int) -> Iterator[None]:
         """Hold a place for each prompt of a call, as the original's permits."""
         if self._prompts + count > self._options.max_prompts:
-            raise PlatformError(Code.RESOURCE_EXHAUSTED, OVERLOADED, retry_after_s=1)
+            raise overloaded()
         self._prompts += count
         try:
             yield

@@ -5,13 +5,13 @@ What a field means is vllm-tgis-adapter's rendering of it (`tests/data/tgis`).
 
 from typing import Any
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.guides import check_pattern, check_size, check_text
 from rayserve_platform.core.messages import (
     Chunk,
     Details,
     Generate,
     Guided,
-    ModelCard,
     Sampling,
     Stopping,
     StopReason,

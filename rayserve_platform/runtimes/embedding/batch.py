@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import engine_unavailable, overloaded
 from rayserve_platform.core.futures import answer_from_thread
 from rayserve_platform.runtimes.embedding.backend import Backend, Result
 from rayserve_platform.runtimes.embedding.plan import together
@@ -119,7 +119,7 @@ class Batcher:
                 `prepare` raises.
         """
         if self._queued_tokens >= self._max_queued_tokens:
-            raise self._overloaded()
+            raise overloaded(self._retry_after_s)
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         job = _Job(backend=backend, pad_id=pad_id, future=future)
         if not brief:
@@ -146,7 +146,7 @@ class Batcher:
     def check(self) -> None:
         """Raise when the engine fails whatever it is given."""
         if self._closed or self._failures >= FAILURES_LIMIT:
-            raise self._unavailable()
+            raise engine_unavailable()
 
     def close(self) -> None:
         """Wait for what runs, and refuse what waits."""
@@ -156,7 +156,7 @@ class Batcher:
             self._waiting.clear()
             self._queued_tokens = 0
             self._changed.notify_all()
-        answer_from_thread([(job.future, self._unavailable()) for job in jobs])
+        answer_from_thread([(job.future, engine_unavailable()) for job in jobs])
         self._preparing.shutdown()
         for lane in self._lanes:
             lane.join()
@@ -181,9 +181,9 @@ class Batcher:
         tokens = sum(len(row.ids) for row in rows)
         with self._changed:
             if self._closed:
-                raise self._unavailable()
+                raise engine_unavailable()
             if self._waiting and self._queued_tokens + tokens > self._max_queued_tokens:
-                raise self._overloaded()
+                raise overloaded(self._retry_after_s)
             if job.dropped:
                 return
             job.rows, job.left = rows, len(rows)
@@ -267,14 +267,6 @@ class Batcher:
             answer_from_thread([(job.future, answer) for job in ready])
         else:
             answer_from_thread([(j.future, Done(j.rows, np.stack(j.results))) for j in ready])
-
-    def _overloaded(self) -> PlatformError:
-        return PlatformError(
-            Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=self._retry_after_s
-        )
-
-    def _unavailable(self) -> PlatformError:
-        return PlatformError(Code.UNAVAILABLE, "The model's engine is not available. Retry later.")
 
 
 def _call(batch: list[_Entry], *, alone: bool) -> Result:

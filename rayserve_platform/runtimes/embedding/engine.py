@@ -9,19 +9,12 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rayserve_platform.core.errors import Code, PlatformError, internal_error
-from rayserve_platform.core.messages import (
-    Detokenize,
-    Embed,
-    Embeddings,
-    ModelCard,
-    Score,
-    Scores,
-    Tokenize,
-    Tokens,
-)
+from rayserve_platform.core.cards import ModelCard
+from rayserve_platform.core.errors import Code, PlatformError, internal_error, no_such_model
+from rayserve_platform.core.messages import Detokenize, Embed, Embeddings, Tokenize, Tokens
 from rayserve_platform.core.metrics import MetricTypes
 from rayserve_platform.core.runtime import PartialRuntime
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.runtimes.embedding.batch import Batcher, Done, Row
 from rayserve_platform.runtimes.embedding.loading import RUNTIME, Loaded, broken, listed, load
 from rayserve_platform.settings.app import Model
@@ -186,9 +179,7 @@ class EmbeddingRuntime(PartialRuntime):
     def _model(self, name: str) -> Loaded:
         found = self._loaded.get(name)
         if found is None:
-            raise PlatformError(
-                Code.NOT_FOUND, f"The model '{name[:200]}' does not exist.", param="model"
-            )
+            raise no_such_model(name)
         return found
 
     async def _run(

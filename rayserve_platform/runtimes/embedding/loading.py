@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.formats import caikit
 from rayserve_platform.formats.sentence_transformers import (
     Encoder,

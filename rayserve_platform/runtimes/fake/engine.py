@@ -9,23 +9,21 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rayserve_platform.core.errors import Code, InputTooLong, PlatformError, check_room
+from rayserve_platform.core.cards import ModelCard, Task
+from rayserve_platform.core.errors import Code, InputTooLong, PlatformError, check_room, overloaded
 from rayserve_platform.core.messages import (
     Chunk,
     Detokenize,
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
     Prompt,
-    Score,
-    Scores,
-    Task,
     Tokenize,
     Tokens,
 )
 from rayserve_platform.core.metrics import MetricTypes
 from rayserve_platform.core.runtime import PartialRuntime
+from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.core.stream import join
 from rayserve_platform.core.tensors import (
     Infer,
@@ -241,7 +239,7 @@ class FakeRuntime(PartialRuntime):
         if task.value not in self._fake.tasks:
             raise self._refused(verb)
         if self._fake.overloaded:
-            raise PlatformError(Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=1)
+            raise overloaded()
 
 
 def _version(fake: FakeEngine, version: str, state: VersionState) -> ModelVersion:

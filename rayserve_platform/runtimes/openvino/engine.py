@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import ModelCard
+from rayserve_platform.core.cards import ModelCard
+from rayserve_platform.core.errors import Code, PlatformError, engine_unavailable, no_such_model
 from rayserve_platform.core.metrics import MetricTypes
 from rayserve_platform.core.runtime import PartialRuntime
 from rayserve_platform.core.tensors import Infer, Inference, Tensor, Value, check
@@ -74,7 +74,7 @@ class OpenVINORuntime(PartialRuntime):
             raise PlatformError(Code.UNAVAILABLE, "The models are loading.")
         loaded = [one for model in self._models.values() for one in model.loaded()]
         if loaded and all(one.lanes.dead for one in loaded):
-            raise PlatformError(Code.UNAVAILABLE, "The model's engine is not available.")
+            raise engine_unavailable()
 
     async def infer(self, request: Infer) -> Inference:
         """Compute, together with whatever else waits."""
@@ -118,9 +118,7 @@ class OpenVINORuntime(PartialRuntime):
     def _model(self, name: str) -> ServedModel:
         found = self._names.get(name)
         if found is None:
-            raise PlatformError(
-                Code.NOT_FOUND, f"The model '{name[:200]}' does not exist.", param="model"
-            )
+            raise no_such_model(name)
         return found
 
     def _add(self, model: OpenVINOModel) -> ServedModel:

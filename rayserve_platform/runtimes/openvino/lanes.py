@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import Code, PlatformError, overloaded
 from rayserve_platform.core.futures import answer_from_thread
 
 log = logging.getLogger("rayserve.openvino")
@@ -147,9 +147,7 @@ class Lanes:
             PlatformError: RESOURCE_EXHAUSTED.
         """
         if waiting >= self._max_queued:
-            raise PlatformError(
-                Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=self._retry_after_s
-            )
+            raise overloaded(self._retry_after_s)
 
     def close(self) -> None:
         """Take no more requests, finish those that are here, and end the threads; blocks."""

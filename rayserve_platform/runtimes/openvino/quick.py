@@ -25,8 +25,10 @@ from rayserve_platform.runtimes.openvino.lanes import (
 
 LIMIT_S = 0.0005
 """How long the largest batch may hold the event loop."""
-TRIES = 5
-"""The shortest of them counts: another process may have had the processor during the others."""
+TRIES = 50
+"""The shortest of them counts: other processes may have the processor during most of them."""
+SURE_TRIES = 5
+"""So many are enough for what takes ten times as long."""
 
 
 class Quick:
@@ -118,13 +120,13 @@ def _seconds(request: Requester, inputs: Sequence[TensorSpec], rows: int) -> flo
         for spec in inputs
     ]
     shortest = float("inf")
-    for _ in range(TRIES):
+    for tried in range(1, TRIES + 1):
         began = time.perf_counter()
         try:
             request(arrays, (0,))
         except Exception:  # noqa: BLE001  # a model that can't compute zeros is not measured
             return float("inf")
         shortest = min(shortest, time.perf_counter() - began)
-        if shortest > 10 * LIMIT_S:
+        if shortest <= LIMIT_S or (tried >= SURE_TRIES and shortest > 10 * LIMIT_S):
             break
     return shortest

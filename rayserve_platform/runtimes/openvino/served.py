@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.errors import Code, PlatformError, internal_error
-from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.core.tensors import Infer, ModelVersion, VersionState, chosen
 from rayserve_platform.formats.versions import Fingerprint, OnDisk, base_path, scan, wanted
 from rayserve_platform.formats.weights import size_bytes

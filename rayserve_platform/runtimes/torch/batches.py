@@ -5,11 +5,16 @@ from collections.abc import Sequence
 
 import torch
 
-from rayserve_platform.core.errors import PlatformError, internal_error
+from rayserve_platform.core.errors import (
+    PlatformError,
+    engine_unavailable,
+    internal_error,
+    overloaded,
+)
 from rayserve_platform.runtimes.torch.company import Company
 from rayserve_platform.runtimes.torch.job import Job
 from rayserve_platform.runtimes.torch.network import Network
-from rayserve_platform.runtimes.torch.results import Results, overloaded, unavailable
+from rayserve_platform.runtimes.torch.results import Results
 from rayserve_platform.runtimes.torch.row import Row
 from rayserve_platform.runtimes.torch.state import State
 
@@ -76,7 +81,7 @@ class Batches:
             return
         except Exception:
             for job in jobs:
-                results.end(job, unavailable())
+                results.end(job, engine_unavailable())
             raise
         for batch, logits in read:
             self._write(batch, logits, results)

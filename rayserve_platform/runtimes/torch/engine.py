@@ -9,16 +9,9 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import (
-    Chunk,
-    Detokenize,
-    Generate,
-    ModelCard,
-    Task,
-    Tokenize,
-    Tokens,
-)
+from rayserve_platform.core.cards import ModelCard, Task
+from rayserve_platform.core.errors import Code, PlatformError, engine_unavailable
+from rayserve_platform.core.messages import Chunk, Detokenize, Generate, Tokenize, Tokens
 from rayserve_platform.core.metrics import MetricTypes
 from rayserve_platform.core.runtime import PartialRuntime
 from rayserve_platform.formats.adapter import no_store
@@ -87,9 +80,7 @@ class TorchRuntime(PartialRuntime):
     async def check_health(self) -> None:
         """Raise when the decoding loop has died."""
         if not self._service.loop.is_alive:
-            raise PlatformError(
-                Code.UNAVAILABLE, "The model's engine is not available. Retry later."
-            )
+            raise engine_unavailable()
 
     async def generate(self, request: Generate) -> AsyncGenerator[Sequence[Chunk], None]:
         """Generate in the decoding loop; leaving the iterator takes the request out of it."""
@@ -97,7 +88,7 @@ class TorchRuntime(PartialRuntime):
         job = await asyncio.to_thread(self._service.prepare, request)
         self._service.loop.submit(job)
         try:
-            async for chunks in job.chunks():
+            async for chunks in job.arrivals.take():
                 yield chunks
         finally:
             self._service.loop.cancel(job)

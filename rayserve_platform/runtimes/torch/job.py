@@ -1,10 +1,10 @@
 """One request on its way between the event loop and the decoding loop."""
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 
+from rayserve_platform.core.arrivals import Arrivals
+from rayserve_platform.core.ending import Ending
 from rayserve_platform.core.messages import (
     Chunk,
     Generate,
@@ -13,9 +13,9 @@ from rayserve_platform.core.messages import (
     StopReason,
     Token,
 )
+from rayserve_platform.core.writing import Writing
 from rayserve_platform.runtimes.torch.details import Describer
 from rayserve_platform.runtimes.torch.sampling import Chooser
-from rayserve_platform.runtimes.torch.writing import Writing
 
 Item = Chunk | Exception | None
 """A piece of an answer, what made the request fail, or its end."""
@@ -32,6 +32,8 @@ class Job:
         answers: one for each of the request's `n`.
         describer: of this request's tokens.
         prompt_logits: whether the prompt's tokens are described by their logits.
+        ending: where its answers end.
+        arrivals: what has come of it, in the event loop.
     """
 
     request: Generate
@@ -40,6 +42,8 @@ class Job:
     answers: list["Answer"]
     describer: Describer
     prompt_logits: bool
+    ending: Ending
+    arrivals: Arrivals[Chunk] = field(default_factory=Arrivals)
     cancelled: bool = False
     is_over: bool = False
     prompt_tokens: tuple[Token, ...] = ()
@@ -48,8 +52,6 @@ class Job:
     _deadline: float | None = None
     _opened: bool = False
     _ended: int = 0
-    _items: list[Item] = field(default_factory=list)
-    _ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         limit_s = self.request.stopping.time_limit_s
@@ -59,8 +61,6 @@ class Job:
     def is_late(self) -> bool:
         """Whether its time is over."""
         return self._deadline is not None and time.monotonic() >= self._deadline
-
-    # ------------------------------------------------------------ the decoding loop's side
 
     def begin(self) -> None:
         """Note that its turn has come."""
@@ -91,28 +91,6 @@ class Job:
         )
         return replace(chunk, prompt=info)
 
-    # ------------------------------------------------------------ the event loop's side
-
-    def receive(self, items: Sequence[Item]) -> None:
-        """Take results: chunks, and at the end None or an error."""
-        self._items.extend(items)
-        self._ready.set()
-
-    async def chunks(self) -> AsyncGenerator[list[Chunk], None]:
-        """Yield what has come since the last time, until the end."""
-        while True:
-            await self._ready.wait()
-            self._ready.clear()
-            items, self._items = self._items, []
-            ready = [item for item in items if isinstance(item, Chunk)]
-            if ready:
-                yield ready
-            last = items[-1] if items else ready
-            if isinstance(last, Exception):
-                raise last
-            if last is None:
-                return
-
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Answer:
@@ -122,9 +100,6 @@ class Answer:
         index: its place among them.
         chooser: of its tokens.
         writing: of its text.
-        limit: most new tokens.
-        limit_reason: why there can't be more.
-        end_ids: the model's end-of-text tokens.
         count: tokens so far.
         last_id: the last of them.
         kept: chunks of an answer that goes out as a whole.
@@ -133,9 +108,6 @@ class Answer:
     index: int
     chooser: Chooser
     writing: Writing
-    limit: int
-    limit_reason: StopReason
-    end_ids: frozenset[int]
     count: int = 0
     last_id: int = -1
     kept: list[Chunk] = field(default_factory=list)

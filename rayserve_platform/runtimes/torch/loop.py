@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 import torch
 
+from rayserve_platform.core.errors import engine_unavailable, overloaded
 from rayserve_platform.runtimes.torch.batches import Batches
 from rayserve_platform.runtimes.torch.job import Job
-from rayserve_platform.runtimes.torch.results import Results, overloaded, unavailable
+from rayserve_platform.runtimes.torch.results import Results
 
 log = logging.getLogger("rayserve.torch")
 
@@ -76,7 +77,7 @@ class DecodingLoop:
         """
         with self._changed:
             if not self.is_alive:
-                raise unavailable()
+                raise engine_unavailable()
             if len(self._waiting) >= self._max_waiting:
                 raise overloaded()
             self._waiting.append(job)
@@ -102,7 +103,7 @@ class DecodingLoop:
         with self._changed:
             self._closing = True
             for job in self._jobs:
-                results.end(job, unavailable())
+                results.end(job, engine_unavailable())
             self._jobs.clear()
         self._deliver(results)
 

@@ -1,18 +1,7 @@
 """What a step has brought about, on its way to the event loop, and the errors a loop answers."""
 
-from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import Chunk
 from rayserve_platform.runtimes.torch.job import Item, Job
-
-
-def unavailable() -> PlatformError:
-    """Return the error for requests that the loop can't answer any more."""
-    return PlatformError(Code.UNAVAILABLE, "The model's engine is not available. Retry later.")
-
-
-def overloaded() -> PlatformError:
-    """Return the error for requests that have no room."""
-    return PlatformError(Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=1)
 
 
 class Results:

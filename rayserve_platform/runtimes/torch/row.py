@@ -60,33 +60,12 @@ class Row:
 
     def _stop(self, token_id: int) -> Stop | None:
         """Add the token to the text and say whether, and why, the answer ends with it."""
-        answer, rules = self._answer, self.job.request.stopping
-        by_token = self._by_token(token_id)
-        sequence = None
-        if by_token is None or rules.include_stop_sequence:
-            may_stop = answer.count > rules.min_new_tokens
-            sequence = answer.writing.add(token_id, may_stop=may_stop)
-        if sequence is not None:
-            return Stop(reason=StopReason.STOP_SEQUENCE, sequence=sequence)
-        stop = by_token
-        if stop is None and answer.count >= answer.limit:
-            stop = Stop(reason=answer.limit_reason)
+        writing = self._answer.writing
+        stop = self.job.ending.after(writing, token_id, self._answer.count)
         if stop is None and self.job.is_late:
             stop = Stop(reason=StopReason.TIME_LIMIT)
-        if stop is not None:
-            answer.writing.end()
+            writing.end()
         return stop
-
-    def _by_token(self, token_id: int) -> Stop | None:
-        rules = self.job.request.stopping
-        if token_id in self._answer.end_ids and not rules.ignore_eos:
-            reason = StopReason.EOS
-        elif token_id in rules.stop_token_ids:
-            reason = StopReason.STOP_SEQUENCE
-        else:
-            return None
-        (token,) = self.job.describer.plain([token_id])
-        return Stop(reason=reason, sequence=token.text, token_id=token_id)
 
     def _tokens(self, token_id: int, logits: torch.Tensor) -> tuple[Token, ...]:
         if not self.job.request.details.generated_tokens:

@@ -18,8 +18,8 @@ from transformers import (
     MinNewTokensLengthLogitsProcessor,
 )
 
-from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import Generate, Sampling
+from rayserve_platform.core.prompts import bad, check_lengths
 
 SEEDS = 2**64
 CERTAIN = 1e4
@@ -189,7 +189,7 @@ class Chooser:
         """
         scores = self._processors(self._ids[:, : self._length], logits[None].clone())
         if self._guided and bool(scores.isneginf().all()):
-            raise _bad("guided", "demands what this model's vocabulary can't write")
+            raise bad("guided", "demands what this model's vocabulary can't write")
         if self._sample:
             probabilities = scores.clamp(max=CERTAIN).softmax(-1)
             chosen = torch.multinomial(probabilities, 1, generator=self._generator)
@@ -240,30 +240,22 @@ def check(request: Generate, *, vocabulary: int) -> None:
     for name, limits in RANGES.items():
         value = getattr(given, name)
         if value is not None and not limits.holds(value):
-            raise _bad(name, f"must be {limits}, got {value}")
+            raise bad(name, f"must be {limits}, got {value}")
     if given.length_penalty is not None:
         start, factor = given.length_penalty
         if start < 0 or not FACTOR.holds(factor):
-            raise _bad("length_penalty", f"must start at >= 0 and have a factor {FACTOR}")
+            raise bad("length_penalty", f"must start at >= 0 and have a factor {FACTOR}")
     _check_ids(request, vocabulary)
     if request.n < 1:
-        raise _bad("n", f"must be >= 1, got {request.n}")
-    most, least = request.stopping.max_new_tokens, request.stopping.min_new_tokens
-    if most is not None and most < 1:
-        raise _bad("max_new_tokens", f"must be >= 1, got {most}")
-    if least < 0 or (most is not None and least > most):
-        raise _bad("min_new_tokens", f"must be >= 0 and <= max_new_tokens, got {least}")
+        raise bad("n", f"must be >= 1, got {request.n}")
+    check_lengths(request.stopping)
 
 
 def _check_ids(request: Generate, vocabulary: int) -> None:
     biases = request.sampling.logit_bias or {}
     for name, ids in (("logit_bias", biases), ("stop_token_ids", request.stopping.stop_token_ids)):
         if any(not 0 <= i < vocabulary for i in ids):
-            raise _bad(name, f"token ids must be >= 0 and < {vocabulary}")
+            raise bad(name, f"token ids must be >= 0 and < {vocabulary}")
     for value in biases.values():
         if not BIAS.holds(value):
-            raise _bad("logit_bias", f"values must be {BIAS}, got {value}")
-
-
-def _bad(param: str, problem: str) -> PlatformError:
-    return PlatformError(Code.INVALID_ARGUMENT, f"'{param}' {problem}.", param=param)
+            raise bad("logit_bias", f"values must be {BIAS}, got {value}")

@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 
 import torch
 
+from rayserve_platform.core.ending import Ending
 from rayserve_platform.core.errors import Code, PlatformError, PromptTooLong, check_room
-from rayserve_platform.core.messages import Generate, StopReason
+from rayserve_platform.core.messages import Generate
+from rayserve_platform.core.prompts import limit_of
+from rayserve_platform.core.writing import Writing
+from rayserve_platform.formats.template import read_template
 from rayserve_platform.runtimes.torch import guided
 from rayserve_platform.runtimes.torch.batches import Batches
 from rayserve_platform.runtimes.torch.company import find_company
@@ -21,7 +24,6 @@ from rayserve_platform.runtimes.torch.network import Network
 from rayserve_platform.runtimes.torch.results import Results
 from rayserve_platform.runtimes.torch.sampling import Chooser, Model, check
 from rayserve_platform.runtimes.torch.texts import Texts
-from rayserve_platform.runtimes.torch.writing import Writing
 from rayserve_platform.settings.torch import TorchApp
 
 
@@ -42,7 +44,7 @@ class Service:
         self._max_answers = settings.engine.max_batch_size
         self.texts = Texts(
             loaded.tokenizer,
-            chat_template=_template(settings.chat_template),
+            chat_template=read_template(settings.chat_template),
             vocabulary=loaded.vocabulary,
         )
         self._guides = guided.Guides(
@@ -88,13 +90,22 @@ class Service:
         describer = Describer(request.details, self.texts.token)
         details = request.details
         described = details.input_tokens and details.input_token_details and describer.wants_logits
+        room = self._room(prompt, request.stopping.min_new_tokens)
+        limit, limit_reason = limit_of(request.stopping.max_new_tokens, room)
         return Job(
             request=request,
             prompt=prompt,
             prompt_text=text,
-            answers=self._answers(request, prompt),
+            answers=self._answers(request, prompt, limit),
             describer=describer,
             prompt_logits=described and not self.is_encoder_decoder,
+            ending=Ending(
+                rules=request.stopping,
+                end_ids=frozenset(self._loaded.end_ids),
+                limit=limit,
+                limit_reason=limit_reason,
+                text_of=self.texts.token,
+            ),
         )
 
     def _prompt(self, request: Generate) -> tuple[list[int], str | None]:
@@ -121,11 +132,7 @@ class Service:
             raise PromptTooLong(limit=longest, token_count=len(prompt), min_new_tokens=least)
         return longest
 
-    def _answers(self, request: Generate, prompt: list[int]) -> list[Answer]:
-        room = self._room(prompt, request.stopping.min_new_tokens)
-        asked = request.stopping.max_new_tokens
-        clamped = asked is None or asked > room
-        limit = room if asked is None else min(asked, room)
+    def _answers(self, request: Generate, prompt: list[int], limit: int) -> list[Answer]:
         guide = None if request.guided is None else self._guides.compile(request.guided)
 
         def decode(ids: Sequence[int]) -> str:
@@ -146,9 +153,6 @@ class Service:
                 writing=Writing(
                     decode, request.stopping, [] if self.is_encoder_decoder else prompt
                 ),
-                limit=limit,
-                limit_reason=StopReason.TOKEN_LIMIT if clamped else StopReason.MAX_TOKENS,
-                end_ids=frozenset(self._loaded.end_ids),
             )
             for index in range(request.n)
         ]
@@ -158,22 +162,8 @@ class Service:
 
         def receive() -> None:
             for job, pairs in groupby(results.items, key=lambda pair: pair[0]):
-                job.receive([item for _, item in pairs])
+                job.arrivals.put([item for _, item in pairs])
 
         # The event loop may have closed by the time the last results come.
         with contextlib.suppress(RuntimeError):
             self._events.call_soon_threadsafe(receive)
-
-
-def _template(setting: str | None) -> str | None:
-    """Return a chat template that is given as such, or as a file."""
-    if setting is None or "{" in setting:
-        return setting
-    try:
-        return Path(setting).expanduser().read_text(encoding="utf-8")
-    except OSError as error:
-        raise PlatformError(
-            Code.INVALID_ARGUMENT,
-            f"chat_template: '{setting}' can't be read",
-            param="chat_template",
-        ) from error

@@ -7,6 +7,7 @@ from jinja2 import TemplateError
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import Chat, Prompt, Tokens
+from rayserve_platform.core.prompts import byte_size, checked, no_chat_template, truncated
 
 
 class Texts:
@@ -37,10 +38,10 @@ class Texts:
     def encode(self, prompt: Prompt, *, special: bool) -> list[int]:
         """Return a prompt's token ids; a chat template writes the special tokens itself."""
         if isinstance(prompt, tuple):
-            return self._checked(prompt)
+            return checked(prompt, self._vocabulary)
         if isinstance(prompt, Chat):
             prompt, special = self._rendered(prompt), False
-        _refuse_half_characters(prompt)
+        byte_size(prompt)  # which half of a surrogate pair has not
         ids: list[int] = self._tokenizer(prompt, add_special_tokens=special)["input_ids"]
         return ids
 
@@ -54,12 +55,8 @@ class Texts:
         return Tokens(ids=tuple(ids), texts=tuple(map(self.token, ids)), offsets=offsets)
 
     def truncated(self, ids: list[int], count: int, *, special: bool) -> list[int]:
-        """Keep the last tokens, and in front of them the beginning-of-text token that was added."""
-        if len(ids) <= count:
-            return ids
-        if special and self._adds_bos and count > 0:
-            return [ids[0], *ids[len(ids) - count + 1 :]]
-        return ids[len(ids) - count :]
+        """Keep the last tokens, and a beginning-of-text token that was added."""
+        return truncated(ids, count, keeps_first=special and self._adds_bos)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
         """Return the text of tokens."""
@@ -70,30 +67,16 @@ class Texts:
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of a caller's tokens, special ones included."""
-        return self.decode(self._checked(ids), skip_special=False)
+        return self.decode(checked(ids, self._vocabulary), skip_special=False)
 
     def token(self, token_id: int) -> str:
         """Return a token's vocabulary text (`ĠParis`); empty for an id that has none."""
         piece: str | None = self._tokenizer.convert_ids_to_tokens(token_id)
         return piece or ""
 
-    def _checked(self, ids: Sequence[int]) -> list[int]:
-        for token_id in ids:
-            if not 0 <= token_id < self._vocabulary:
-                raise PlatformError(
-                    Code.INVALID_ARGUMENT,
-                    f"Token id {token_id} is not in this model's vocabulary of {self._vocabulary}.",
-                    param="prompt",
-                )
-        return list(ids)
-
     def _rendered(self, chat: Chat) -> str:
         if not (chat.template or self.has_chat_template):
-            raise PlatformError(
-                Code.INVALID_ARGUMENT,
-                "This model has no chat template, so it takes no conversations; send a text.",
-                param="messages",
-            )
+            raise no_chat_template()
         try:
             text: str = self._tokenizer.apply_chat_template(
                 [{"role": turn.role, "content": turn.content} for turn in chat.turns],
@@ -111,14 +94,3 @@ class Texts:
                 param="messages",
             ) from error
         return text
-
-
-def _refuse_half_characters(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PlatformError(
-            Code.INVALID_ARGUMENT,
-            "The text holds half of a surrogate pair, which is no character.",
-            param="prompt",
-        ) from None

@@ -10,16 +10,14 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.cards import Adapter, ModelCard, Task
+from rayserve_platform.core.errors import Code, PlatformError, engine_unavailable
 from rayserve_platform.core.messages import (
-    Adapter,
     Chunk,
     Detokenize,
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
-    Task,
     Tokenize,
     Tokens,
 )
@@ -125,9 +123,7 @@ class VLLMRuntime(PartialRuntime):
     async def check_health(self) -> None:
         """Raise when the engine's process has died."""
         if self._engine.errored:
-            raise PlatformError(
-                Code.UNAVAILABLE, "The model's engine is not available. Retry later."
-            )
+            raise engine_unavailable()
 
     async def native(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with vLLM's own OpenAI application."""

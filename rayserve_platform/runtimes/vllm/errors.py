@@ -12,7 +12,7 @@ from vllm.exceptions import (
 )
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from rayserve_platform.core.errors import Code, PlatformError
+from rayserve_platform.core.errors import Code, PlatformError, engine_unavailable, overloaded
 
 
 @contextmanager
@@ -21,13 +21,9 @@ def map_exceptions() -> Iterator[None]:
     try:
         yield
     except EngineDeadError:
-        raise PlatformError(
-            Code.UNAVAILABLE, "The model's engine is not available. Retry later."
-        ) from None
+        raise engine_unavailable() from None
     except (QueueOverflowError, MaxQueuedTokensError):
-        raise PlatformError(
-            Code.RESOURCE_EXHAUSTED, "Model is overloaded", retry_after_s=1
-        ) from None
+        raise overloaded() from None
     except VLLMNotFoundError as error:
         raise PlatformError(Code.NOT_FOUND, sanitize_message(str(error))) from None
     except (VLLMClientError, ValueError) as error:

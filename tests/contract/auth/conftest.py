@@ -12,8 +12,8 @@ import grpc
 import httpx
 import pytest
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.catalog import Catalog
-from rayserve_platform.core.messages import ModelCard
 from rayserve_platform.edge.auth.opening import open_gate
 from rayserve_platform.edge.http import HttpEdge
 from rayserve_platform.edge.limits import Admission

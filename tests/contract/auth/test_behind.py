@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from rayserve_platform.core.messages import Adapter
+from rayserve_platform.core.cards import Adapter
 from tests.authorities import Issuer, Service, running
 from tests.contract.auth.conftest import policy_of, runtime
 

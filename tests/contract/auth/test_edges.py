@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from rayserve_platform.core.messages import Adapter
+from rayserve_platform.core.cards import Adapter
 from rayserve_platform.pb import generation_pb2 as fmaas
 from rayserve_platform.pb import kserve_inference_pb2 as oip
 from rayserve_platform.pb.caikit_info_pb2 import ModelInfoRequest

@@ -10,14 +10,14 @@ import grpc
 import httpx
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 
-from tests.contract.caikit.conftest import Caikit
 from tests.contract.caikit.recordings import DATA, content, differences, folded, shape
+from tests.transports import Served
 
 HEADERS = ("content-type", "allow", "cache-control", "x-accel-buffering")
 
 
 async def send(
-    server: Caikit, case: dict[str, Any], forms: Mapping[str, Mapping[str, str]] | None = None
+    server: Served, case: dict[str, Any], forms: Mapping[str, Mapping[str, str]] | None = None
 ) -> httpx.Response:
     """Send a recorded request; `forms` are the fields of those that are forms."""
     asked = case["request"]
@@ -77,7 +77,7 @@ def pool() -> descriptor_pool.DescriptorPool:
     return found
 
 
-async def call(server: Caikit, case: dict[str, Any]) -> tuple[str, str, list[Any]]:
+async def call(server: Served, case: dict[str, Any]) -> tuple[str, str, list[Any]]:
     """Make a recorded call with the original's own messages."""
     service, _, name = case["method"].partition("/")
     method = pool().FindServiceByName(service).methods_by_name[name]
@@ -105,7 +105,7 @@ async def call(server: Caikit, case: dict[str, Any]) -> tuple[str, str, list[Any
     return *status, as_json
 
 
-async def check_call(server: Caikit, case: dict[str, Any]) -> None:
+async def check_call(server: Served, case: dict[str, Any]) -> None:
     """Hold a call's status and messages against the recorded ones."""
     code, details, messages = await call(server, case)
     expected = case["response"]

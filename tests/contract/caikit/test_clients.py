@@ -9,7 +9,6 @@ import pytest
 from tests.contract.caikit.conftest import MODEL
 
 CLIENT = str(Path(__file__).with_name("client.py"))
-GRPCURL = (str(Path(sys.executable).with_name("grpcurl")), "-plaintext")
 SERVICE = "caikit.runtime.Nlp.NlpService"
 CANNOT = f"Model '{MODEL}' does not support the task '{{}}'. Its tasks: embedding,"
 
@@ -18,8 +17,7 @@ EMBEDDER = {"tasks": ("embed", "score")}
 
 
 async def ask(run, *args: str):
-    status, written = await run(sys.executable, CLIENT, *args, MODEL)
-    assert status == 0, written
+    written = await run(sys.executable, CLIENT, *args, MODEL)
     return json.loads(written.splitlines()[-1])
 
 
@@ -58,10 +56,9 @@ async def test_a_client_reads_why_a_model_cannot_generate(fake, run, transport):
         assert CANNOT.format("server-streaming-text-generation") in got["stream"]["text"]
 
 
-async def test_grpcurl_embeds_without_proto_files(fake, run):
+async def test_grpcurl_embeds_without_proto_files(fake, grpcurl):
     server = await fake()
-    status, written = await run(
-        *GRPCURL,
+    status, written = await grpcurl(
         *("-d", '{"text": "first sentence"}', "-H", f"mm-model-id: {MODEL}"),
         server.target,
         f"{SERVICE}/EmbeddingTaskPredict",
@@ -73,16 +70,14 @@ async def test_grpcurl_embeds_without_proto_files(fake, run):
     assert answer["input_token_count"] == "14"
 
 
-async def test_grpcurl_lists_what_is_served_and_says_what_is_wrong(fake, run):
+async def test_grpcurl_lists_what_is_served_and_says_what_is_wrong(fake, grpcurl):
     server = await fake()
-    _, listed = await run(*GRPCURL, server.target, "list")
+    _, listed = await grpcurl(server.target, "list")
     assert {SERVICE, "caikit.runtime.info.InfoService"} <= set(listed.split())
-    _, described = await run(
-        *GRPCURL, server.target, "describe", "caikit.runtime.Nlp.RerankTaskRequest"
-    )
+    _, described = await grpcurl(server.target, "describe", "caikit.runtime.Nlp.RerankTaskRequest")
     assert "repeated .google.protobuf.Struct documents = 2" in described
-    status, written = await run(
-        *GRPCURL, "-d", '{"text": "x"}', server.target, f"{SERVICE}/EmbeddingTaskPredict"
+    status, written = await grpcurl(
+        "-d", '{"text": "x"}', server.target, f"{SERVICE}/EmbeddingTaskPredict"
     )
     assert status != 0
     assert "Code: InvalidArgument" in written
@@ -90,10 +85,9 @@ async def test_grpcurl_lists_what_is_served_and_says_what_is_wrong(fake, run):
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-async def test_both_versions_of_reflection_know_caikits_services(fake, run, version):
+async def test_both_versions_of_reflection_know_caikits_services(fake, grpcurl, version):
     server = await fake()
-    status, written = await run(
-        *GRPCURL,
+    status, written = await grpcurl(
         *("-d", f'{{"file_containing_symbol": "{SERVICE}"}}'),
         server.target,
         f"grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",

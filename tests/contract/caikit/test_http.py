@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import ModelCard
 from rayserve_platform.edge.http import HttpEdge
 from rayserve_platform.protocols.caikit.http import CaikitHttp
 from rayserve_platform.protocols.caikit.tasks import TASKS

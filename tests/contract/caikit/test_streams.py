@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from rayserve_platform.core.messages import Adapter, Generate
+from rayserve_platform.core.cards import Adapter
+from rayserve_platform.core.messages import Generate
 from rayserve_platform.pb.caikit_nlp_service_pb2 import ServerStreamingTextGenerationTaskRequest
 from rayserve_platform.pb.caikit_nlp_service_pb2_grpc import NlpServiceStub
 from tests.conftest import fake_runtime

@@ -8,8 +8,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import Chunk, Generate, ModelCard
+from rayserve_platform.core.messages import Chunk, Generate
 from rayserve_platform.core.runtime import PartialRuntime
 from rayserve_platform.core.tensors import DTYPES, Infer, Inference, Value
 from rayserve_platform.runtimes.fake import FakeRuntime

@@ -10,8 +10,9 @@ import pytest_asyncio
 
 from rayserve_platform.pb import kserve_inference_pb2 as pb
 from rayserve_platform.pb.kserve_inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.contract.kserve.conftest import KServe, kserve
+from tests.contract.kserve.conftest import kserve
 from tests.contract.kserve.recordings import model
+from tests.transports import Served
 
 X: dict[str, Any] = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
 HUGE = 2**62
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def running() -> AsyncIterator[KServe]:
+async def running() -> AsyncIterator[Served]:
     runtimes = (model("affine", x=("FP32", (-1, 4))), model("words", w=("BYTES", (-1,))))
     async with kserve(*runtimes, limits={"max_body_mib": 0.25}) as server:
         yield server

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from rayserve_platform.core import catalog
+from rayserve_platform.core import entry
 from rayserve_platform.core.tensors import VersionState
 from rayserve_platform.pb import kserve_inference_pb2 as pb
 from rayserve_platform.pb.kserve_inference_pb2_grpc import GRPCInferenceServiceStub
@@ -39,7 +39,7 @@ def changing() -> Changing:
 @pytest.fixture
 def at_once(monkeypatch):
     """A runtime is asked again for what is missed, however lately it was asked."""
-    monkeypatch.setattr(catalog, "MISS_TTL_S", 0.0)
+    monkeypatch.setattr(entry, "MISS_TTL_S", 0.0)
 
 
 async def test_a_request_without_a_version_means_the_one_that_there_is(serve, changing):

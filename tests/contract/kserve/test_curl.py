@@ -1,16 +1,12 @@
 """curl and grpcurl, as people type them."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.contract.kserve.recordings import ROOT, model
 
-GRPCURL = str(Path(sys.executable).with_name("grpcurl"))
-PROTO = str(ROOT / "protos/kserve_inference.proto")
-IMPORTS = ("-import-path", str(ROOT / "protos"))
+PROTO = ("-import-path", str(ROOT / "protos"), "-proto", "kserve_inference.proto")
 SERVICE = "inference.GRPCInferenceService"
 # The command of OpenShift AI's documentation, for its OpenVINO Model Server runtime.
 DOCUMENTED = (
@@ -54,23 +50,27 @@ async def test_curl_compresses_and_reads_what_is_compressed(running, run):
 
 
 @pytest.mark.parametrize("how", ["proto file", "reflection"])
-async def test_grpcurl_infers(running, run, how):
-    proto = (*IMPORTS, "-proto", PROTO) if how == "proto file" else ()
+async def test_grpcurl_infers(running, grpcurl, how):
+    proto = PROTO if how == "proto file" else ()
     tensor = {"name": "x", "shape": ["1", "4"], "datatype": "FP32"}
     asked = {
         "model_name": "affine",
         "id": "7",
         "inputs": [{**tensor, "contents": {"fp32_contents": [1, 2, 3, 4]}}],
     }
-    command = (GRPCURL, "-plaintext", *proto, "-d", json.dumps(asked), running.target)
-    answer = json.loads(await run(*command, f"{SERVICE}/ModelInfer"))
+    status, written = await grpcurl(
+        *proto, "-d", json.dumps(asked), running.target, f"{SERVICE}/ModelInfer"
+    )
+    assert status == 0, written
+    answer = json.loads(written)
     (output,) = answer["outputs"]
     fields = {key.replace("_", "").lower(): value for key, value in output["contents"].items()}
     assert fields == {"fp32contents": [3, 5, 7, 9]}
     assert answer["id"] == "7"
 
 
-async def test_grpcurl_lists_the_service(running, run):
-    listed = await run(GRPCURL, "-plaintext", running.target, "list", SERVICE)
-    rpcs = {line.rpartition(".")[2] for line in listed.decode().split()}
+async def test_grpcurl_lists_the_service(running, grpcurl):
+    status, listed = await grpcurl(running.target, "list", SERVICE)
+    assert status == 0, listed
+    rpcs = {line.rpartition(".")[2] for line in listed.split()}
     assert {"ServerLive", "ModelReady", "ModelMetadata", "ModelInfer", "ModelStreamInfer"} <= rpcs

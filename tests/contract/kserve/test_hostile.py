@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from rayserve_platform.pb.kserve_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.contract.caikit.hostile import in_this_loop
-from tests.contract.kserve.conftest import KServe, kserve
+from tests.contract.kserve.conftest import kserve
 from tests.contract.kserve.recordings import Several, model
+from tests.transports import Served
 from tests.unit.protocols.kserve.test_hypothesis import SPECS, documents, json_values, protobufs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -44,7 +45,7 @@ HEADERS = st.fixed_dictionaries(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def running() -> AsyncIterator[KServe]:
+async def running() -> AsyncIterator[Served]:
     """Three models, each with one input of the requests that are nearly right."""
     runtimes = [model(name, **{name: (s.datatype, s.shape)}) for name, s in SPECS.items()]
     async with kserve(Several(*runtimes), kserve={"repository_api": True}) as server:

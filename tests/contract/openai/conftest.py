@@ -1,7 +1,5 @@
-"""Programs in processes of their own, against the server of a test."""
+"""The real OpenAI client, in a process of its own."""
 
-import asyncio
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,31 +9,6 @@ import orjson
 import pytest
 
 CLIENT = Path(__file__).with_name("client.py")
-
-
-@pytest.fixture
-def run() -> Callable[..., Awaitable[bytes]]:
-    """Runs a program while the server goes on; returns what it wrote, fails if it failed."""
-
-    async def call(*command: str) -> bytes:
-        proxies = {"http_proxy", "https_proxy", "all_proxy"}
-        env = {key: value for key, value in os.environ.items() if key.lower() not in proxies}
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=env,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            written, complaints = await process.communicate()
-        except asyncio.CancelledError:
-            process.kill()
-            await process.wait()
-            raise
-        assert process.returncode == 0, complaints.decode()
-        return written
-
-    return call
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The client stubs that vllm-tgis-adapter ships, as they are."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
@@ -13,21 +12,13 @@ CLIENT = Path(__file__).with_name("adapter_stubs.py")
 
 
 @pytest.fixture
-async def answers(serve: Callable[..., Awaitable[Any]]) -> dict[str, Any]:
+async def answers(
+    serve: Callable[..., Awaitable[Any]], run: Callable[..., Awaitable[bytes]]
+) -> dict[str, Any]:
     """What a client with those stubs gets from each method, as JSON."""
     server = await serve(max_model_len=64)
     # Isolated and with an empty environment: it finds the installed packages and nothing of ours.
-    client = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", CLIENT, server.target,
-        env={}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        written, told = await client.communicate()
-    except asyncio.CancelledError:
-        client.kill()
-        await client.wait()
-        raise
-    assert client.returncode == 0, told.decode()
+    written = await run(sys.executable, "-I", str(CLIENT), server.target, env={})
     found: dict[str, Any] = json.loads(written)
     assert found["modules"] == []
     return found

@@ -57,7 +57,7 @@ def fake_platform(
     content["applications"] = _applications("colocated")
     config = tmp_path_factory.mktemp("config") / "caikit.yaml"
     config.write_text(yaml.safe_dump(content))
-    return start_platform(config, free_ports=True)
+    return start_platform(config, free_ports=True, dashboard=True)
 
 
 @pytest.fixture(scope="package")
@@ -69,4 +69,4 @@ def applications() -> Callable[[str], list[dict[str, Any]]]:
 @pytest.fixture(scope="package")
 def standalone(start_platform: Callable[..., Any]) -> Any:
     """`make run CONFIG=caikit-standalone`, on ports of its own."""
-    return start_platform(STANDALONE, free_ports=True)
+    return start_platform(STANDALONE, free_ports=True, dashboard=True)

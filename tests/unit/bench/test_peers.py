@@ -23,6 +23,7 @@ VALUES = {
     "embedder": "/e",
     "caikit": "env",
     "graphs": "graphs",
+    "gguf": "m.gguf",
     "kserve": "kserve-env",
     "mlserver": "mlserver-env",
     "scripts": "/here",

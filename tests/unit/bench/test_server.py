@@ -4,11 +4,12 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from rayserve_platform.bench.errors import BenchError
 from rayserve_platform.bench.ports import free_port
-from rayserve_platform.bench.processes import process_name
+from rayserve_platform.bench.processes import cpu_s_of, process_name
 from rayserve_platform.bench.server import (
     ServerCommand,
     environment,
@@ -36,6 +37,23 @@ if os.fork() == 0:
     open(sys.argv[2], "w").write(str(child.pid))
     os._exit(0)
 os.wait()
+"""
+
+# A child that works until it is told to end.
+HAS_A_WORKER = """
+import subprocess, sys
+works = "import sys\\nwhile True: sum(range(1000))"
+child = subprocess.Popen([sys.executable, "-c", works])
+import http.server
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_DELETE(self):
+        child.kill()
+        child.wait()
+        self.do_GET()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
 """
 
 
@@ -76,6 +94,19 @@ def test_daemons_of_the_server_end_with_it(tmp_path: Path):
         daemon = int(pid_file.read_text())
         assert exists(daemon)
     assert not exists(daemon)
+
+
+def test_cpu_time_counts_all_processes_and_stays_when_one_of_them_ends(
+    tmp_path: Path,
+):
+    with running(command(tmp_path, HAS_A_WORKER)) as server:
+        while (used_s := server.cpu_s()) < 0.5:
+            time.sleep(0.05)
+        idle_s, _ = sorted(cpu_s_of(process.pid for process in server.memory()).values())
+        assert idle_s < used_s
+        httpx.delete(server.url, trust_env=False).raise_for_status()
+        assert len(server.memory()) == 1
+        assert server.cpu_s() >= used_s
 
 
 def test_server_that_ends_early_is_reported_with_its_log(tmp_path: Path):

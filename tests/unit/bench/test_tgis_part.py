@@ -17,6 +17,7 @@ from rayserve_platform.bench.suite_plan import SuitePlan
 from rayserve_platform.bench.tables import suite_tables
 from rayserve_platform.bench.tgis_part import MODES, Mode, tgis_call
 from rayserve_platform.pb import generation_pb2 as pb
+from tests.unit.bench.scripted import measured, scripted
 
 # OpenAI's completions and TGIS side by side, each without the other's rules of the wire.
 SERVER = """
@@ -65,23 +66,11 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_f
 
 
 def peer(name: str, wire: Wire, script: str = SERVER) -> Peer:
-    return Peer(
-        name=name, about="", part="tgis", reference="real", wire=wire,
-        command=("{python}", "-c", script.replace("{", "{{").replace("}", "}}"), "{port}",
-                 "{grpc_port}"),
-    )  # fmt: skip
-
-
-def measure(tmp_path: Path, *peers: Peer) -> list[Outcome]:
-    plan = SuitePlan(
-        peers=peers, out=tmp_path, runs=2, concurrency=(1, 2), per_client=3, max_tokens=5,
-        ready_s=30, timeout_s=20,
-    )  # fmt: skip
-    return run_suite(plan, lambda _: None)
+    return scripted(name, script, "{port}", "{grpc_port}", part="tgis", wire=wire)
 
 
 def test_both_ways_are_measured_at_each_concurrency_and_compared(tmp_path: Path):
-    outcomes = measure(tmp_path, peer("real", "openai"), peer("ours", "tgis"))
+    outcomes = measured(tmp_path, peer("real", "openai"), peer("ours", "tgis"), max_tokens=5)
     loads = ["unary c=1", "unary c=2", "stream c=1", "stream c=2"]
     for outcome, driver in zip(outcomes, ("aiohttp", "grpc.aio"), strict=True):
         assert outcome.failures == []

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from rayserve_platform.bench.errors import BenchError
 from rayserve_platform.bench.inference import ANSWERS, LOADS, InferLoad
 from rayserve_platform.bench.outcome import Outcome, comparisons
 from rayserve_platform.bench.peer import Peer, Wire
-from rayserve_platform.bench.peers import PEERS
 from rayserve_platform.bench.suite import _config, run_suite
 from rayserve_platform.bench.suite_plan import SuitePlan, choose
 from rayserve_platform.bench.tables import suite_tables
+from rayserve_platform.settings.openvino import OpenVINOApp
 
 # Answers every inference with the same numbers, on all wires.
 SERVER = """
@@ -196,9 +197,22 @@ def test_missing_environment_is_one_line_that_says_how_to_build_it(
         plan.check()
 
 
-def test_our_config_names_the_models_that_the_bench_made(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("ours-v2", {}),
+        ("ours-v2-replica", {"placement": {"num_cpus": 1}}),
+        (
+            "ours-v2-replicas",
+            {"placement": {"num_cpus": 1}, "deployment": {"num_replicas": 2}},
+        ),
+    ],
+)
+def test_our_config_names_the_models_that_the_bench_made_and_has_as_many_replicas_as_asked_for(
+    tmp_path: Path, name: str, changed: dict[str, object]
+):
     configs = Path(__file__).parents[3] / "configs/bench"
-    (ours,) = (known for known in PEERS if known.part == "v2" and known.config)
+    (ours,) = choose([name], "v2")
     plan = SuitePlan(peers=(ours,), out=tmp_path, configs=configs, graphs=tmp_path / "graphs")
     written = _config(plan, ours)
     assert written is not None
@@ -206,4 +220,20 @@ def test_our_config_names_the_models_that_the_bench_made(tmp_path: Path):
     args = content["applications"][0]["args"]
     assert args["models_dir"] == str(tmp_path / "graphs")
     args["models_dir"] = shipped["applications"][0]["args"]["models_dir"]
+    shipped["applications"][0]["args"] |= changed
     assert content == shipped
+    OpenVINOApp.model_validate(args)
+
+
+def test_several_replicas_are_many_times_a_server_that_is_measured_too(
+    tmp_path: Path, three_loads: Sequence[InferLoad], graphs: Path
+):
+    one, two = choose(["ours-v2-replica", "ours-v2-replicas"], None)
+    as_ours = [replace(peer("x"), name=known.name, replicas=known.replicas,
+                       one_replica=known.one_replica) for known in (one, two)]  # fmt: skip
+    outcomes = measure(tmp_path, *as_ours)
+    for load in three_loads:
+        alone, both = (found for found in comparisons(outcomes) if found["load"] == load.label)
+        assert "scaling" not in alone
+        costs = [outcome.load(load.label).median("server_cpu_s") for outcome in outcomes]
+        assert both["scaling"] == pytest.approx(2 * (costs[0] or 0) / (costs[1] or 1))

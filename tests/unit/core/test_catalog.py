@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 
 from rayserve_platform.core import entry as entry_module
+from rayserve_platform.core.cards import Adapter, ModelCard, Task
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import Adapter, ModelCard, Task
 from rayserve_platform.core.runtime import PartialRuntime
 
 

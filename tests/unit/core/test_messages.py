@@ -5,7 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from rayserve_platform.core import messages, tensors
+from rayserve_platform.core import cards, messages, scores, tensors
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.messages import (
     Chat,
     Chunk,
@@ -13,20 +14,18 @@ from rayserve_platform.core.messages import (
     Embed,
     Embeddings,
     Generate,
-    ModelCard,
     PromptInfo,
     Sampling,
     Stop,
     Stopping,
     StopReason,
-    Task,
     Token,
     Turn,
 )
 
 CLASSES = [
     item
-    for module in (messages, tensors)
+    for module in (cards, messages, scores, tensors)
     for _, item in inspect.getmembers(module, inspect.isclass)
     if dataclasses.is_dataclass(item) and item.__module__ == module.__name__
 ]
@@ -34,7 +33,7 @@ NAMES = [item.__name__ for item in CLASSES]
 
 
 def test_the_vocabulary_is_found_by_these_tests():
-    assert {"Generate", "Embed", "Infer", "Tokenize", "Detokenize", "Chunk"} <= set(NAMES)
+    assert {"Generate", "Embed", "Infer", "Tokenize", "Score", "Chunk", "ModelCard"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=NAMES)

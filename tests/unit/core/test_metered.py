@@ -8,16 +8,10 @@ import pytest
 
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import (
-    Detokenize,
-    Embed,
-    Generate,
-    Score,
-    Stopping,
-    Tokenize,
-)
+from rayserve_platform.core.messages import Detokenize, Embed, Generate, Stopping, Tokenize
 from rayserve_platform.core.metered import MeteredRuntime
 from rayserve_platform.core.principal import Target
+from rayserve_platform.core.scores import Score
 from rayserve_platform.core.tensors import Infer, Tensor
 from rayserve_platform.core.usage import METER, USAGE_KEY, admit
 

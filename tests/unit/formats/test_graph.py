@@ -12,8 +12,6 @@ import torch
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.formats.graph import Format, detect
 
-DATA = Path(__file__).parents[2] / "data/openvino"
-
 
 def refusal(place: Path) -> str:
     with pytest.raises(PlatformError) as caught:
@@ -35,13 +33,21 @@ def folder(root: Path, *names: str) -> Path:
         ("saved_model", Format.SAVED_MODEL, "saved_model"),
         ("saved_model/saved_model.pb", Format.SAVED_MODEL, "saved_model"),
         ("frozen.pb", Format.FROZEN, "frozen.pb"),
+        ("frozen.pbtxt", Format.FROZEN, "frozen.pbtxt"),
         ("model.tflite", Format.TFLITE, "model.tflite"),
-        ("paddle", Format.PADDLE, "paddle/model.pdmodel"),
     ],
 )
-def test_a_model_is_known_by_its_files(place: str, kind: Format, path: str) -> None:
-    found = detect(DATA / place)
-    assert (found.format, found.path) == (kind, DATA / path)
+def test_a_model_of_tensorflow_is_known_by_its_files(
+    tensorflow_models: Path, place: str, kind: Format, path: str
+) -> None:
+    found = detect(tensorflow_models / place)
+    assert (found.format, found.path) == (kind, tensorflow_models / path)
+
+
+def test_a_model_of_paddle_is_known_by_its_files(paddle_models: Path) -> None:
+    found = detect(paddle_models / "paddle")
+    expected = paddle_models / "paddle/model.pdmodel"
+    assert (found.format, found.path) == (Format.PADDLE, expected)
 
 
 @pytest.mark.parametrize(
@@ -84,10 +90,10 @@ def test_what_is_not_served_is_refused_with_what_to_do(
     assert all(word in message for word in words), message
 
 
-def test_a_paddle_model_in_pir_is_refused_with_how_to_export_it() -> None:
-    message = refusal(DATA / "paddle_pir")
+def test_a_paddle_model_in_pir_is_refused_with_how_to_export_it(pir_models: Path) -> None:
+    message = refusal(pir_models / "paddle")
     assert "PIR" in message
-    assert "FLAGS_enable_pir_api=0" in message
+    assert "PaddlePaddle 3.1 and FLAGS_enable_pir_api=0" in message
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:

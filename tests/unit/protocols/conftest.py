@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rayserve_platform.core.messages import ModelCard
+from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.runtime import Receive, Scope, Send
 from rayserve_platform.runtimes.fake import FakeRuntime
 

@@ -6,6 +6,7 @@ import contextlib
 import numpy as np
 import pytest
 
+from rayserve_platform.core.cards import Task
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import (
     Chunk,
@@ -14,7 +15,6 @@ from rayserve_platform.core.messages import (
     Generate,
     Guided,
     Stopping,
-    Task,
     Tokenize,
 )
 from rayserve_platform.core.tensors import Infer

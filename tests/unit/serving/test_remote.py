@@ -6,8 +6,9 @@ import pytest
 from ray.exceptions import RayActorError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import Embed, Generate, ModelCard, Task
+from rayserve_platform.core.messages import Embed, Generate
 from rayserve_platform.core.usage import USAGE_KEY
 from rayserve_platform.serving.host import _fold
 from rayserve_platform.serving.remote import RemoteRuntime

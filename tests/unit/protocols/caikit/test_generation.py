@@ -7,16 +7,9 @@ from typing import Any
 
 import pytest
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.errors import PlatformError, PromptTooLong
-from rayserve_platform.core.messages import (
-    Chunk,
-    ModelCard,
-    PromptInfo,
-    Stop,
-    StopReason,
-    Task,
-    Token,
-)
+from rayserve_platform.core.messages import Chunk, PromptInfo, Stop, StopReason, Token
 from rayserve_platform.pb.caikit_nlp_service_pb2 import TextGenerationTaskRequest
 from rayserve_platform.pb.caikit_text_results_pb2 import FinishReason
 from rayserve_platform.protocols.caikit import messages, render, tasks

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
-from rayserve_platform.core.messages import Embeddings, Scores, Tokens
+from rayserve_platform.core.messages import Embeddings, Tokens
+from rayserve_platform.core.scores import Scores
 from rayserve_platform.pb.caikit_nlp_service_pb2 import (
     EmbeddingTaskRequest,
     RerankTaskRequest,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.errors import InputTooLong, PlatformError
-from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.protocols.caikit import tasks
 from rayserve_platform.protocols.caikit.translate import (
     check,

@@ -8,9 +8,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.core.tensors import DTYPES, ModelVersion, Tensor, TensorSpec
 from rayserve_platform.pb.kserve_inference_pb2 import ModelInferRequest
 from rayserve_platform.protocols.kserve import generation, messages, tfs, translate

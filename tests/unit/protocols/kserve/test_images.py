@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.errors import PlatformError
-from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.core.tensors import TensorSpec
 from rayserve_platform.pb.kserve_inference_pb2 import InferTensorContents, ModelInferRequest
 from rayserve_platform.protocols.kserve.images import are_images, decode

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rayserve_platform.core.messages import Adapter
+from rayserve_platform.core.cards import Adapter
 
 CHAT = "/v1/chat/completions"
 CHAT_ROUTE = f"POST {CHAT}"

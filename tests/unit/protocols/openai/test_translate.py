@@ -8,29 +8,22 @@ from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.messages import (
     Chat,
     Details,
-    Detokenize,
-    Embed,
     Generate,
     Guided,
     Sampling,
     Stopping,
-    Tokenize,
     Turn,
 )
 from rayserve_platform.protocols.openai.schema import (
     ChatBody,
     CompletionBody,
-    DetokenizeBody,
     EmbeddingBody,
     Generation,
-    TokenizeBody,
 )
 from rayserve_platform.protocols.openai.translate import (
     to_chat_generate,
     to_completion_generates,
-    to_detokenize,
     to_embed,
-    to_tokenize,
 )
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -268,31 +261,17 @@ def test_a_schema_of_any_depth_is_passed_or_refused():
     assert (error.param, "nested too deeply" in error.message) == ("response_format", True)
 
 
-def test_embedding_options_arrive():
-    sent = {"input": "a", "dimensions": 4, "truncate_prompt_tokens": 3}
-    body = EmbeddingBody.model_validate(sent)
-    assert to_embed(body, model="m", request_id="r") == Embed(
-        model="m", inputs=("a",), truncate_tokens=3, dimensions=4, request_id="r"
-    )
+@pytest.mark.parametrize("wrap", [lambda inner: {"a": inner}, lambda inner: [inner]])
+def test_what_a_template_is_given_is_not_nested_without_end(wrap):
+    def translated(levels):
+        given = 1
+        for _ in range(levels - 1):
+            given = wrap(given)
+        body = ChatBody.model_validate({"messages": MESSAGES, "chat_template_kwargs": {"a": given}})
+        return to_chat_generate(body, model="m", adapter=None, request_id="r")
 
-
-def test_tokenize_takes_either_a_prompt_or_messages():
-    def tokenize(**fields) -> Tokenize:
-        return to_tokenize(TokenizeBody.model_validate(fields), model="m", request_id="r")
-
-    plain = tokenize(prompt="a", add_special_tokens=False)
-    assert plain == Tokenize(model="m", prompt="a", add_special_tokens=False, request_id="r")
-    talk = tokenize(messages=MESSAGES, add_generation_prompt=False, continue_final_message=True)
-    assert talk.prompt == Chat(
-        turns=(Turn(role="user", content="hi"),),
-        add_generation_prompt=False,
-        continue_final_message=True,
-    )
-    for fields in ({}, {"prompt": "a", "messages": MESSAGES}):
-        assert "Exactly one of" in refused(tokenize, **fields).message
-
-
-def test_detokenize_passes_the_ids():
-    body = DetokenizeBody.model_validate({"tokens": [3, 1]})
-    found = to_detokenize(body, model="m", request_id="r")
-    assert found == Detokenize(model="m", ids=(3, 1), request_id="r")
+    assert translated(64).prompt.template_kwargs
+    for levels in (65, 900):
+        with pytest.raises(PlatformError, match="more than 64 levels") as caught:
+            translated(levels)
+        assert caught.value.param == "chat_template_kwargs"

@@ -6,17 +6,16 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.messages import (
     Chunk,
     Details,
     Guided,
-    ModelCard,
     PromptInfo,
     Sampling,
     Stop,
     Stopping,
     StopReason,
-    Task,
     Token,
     Tokenize,
     Tokens,

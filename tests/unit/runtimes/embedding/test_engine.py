@@ -13,17 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
+from rayserve_platform.core.cards import Task
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import (
-    Chat,
-    Detokenize,
-    Embed,
-    Generate,
-    Score,
-    Task,
-    Tokenize,
-    Turn,
-)
+from rayserve_platform.core.messages import Chat, Detokenize, Embed, Generate, Tokenize, Turn
+from rayserve_platform.core.scores import Score
 from rayserve_platform.formats.caikit_convert import convert
 from rayserve_platform.formats.progress import unheard
 from rayserve_platform.runtimes import load

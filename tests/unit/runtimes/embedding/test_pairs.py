@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.errors import InputTooLong, PlatformError
-from rayserve_platform.core.messages import ModelCard, Task
 from rayserve_platform.protocols.caikit import tasks
 from rayserve_platform.protocols.caikit.translate import to_rerank, too_long
 from rayserve_platform.runtimes.embedding.texts import Texts

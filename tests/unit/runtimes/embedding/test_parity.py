@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rayserve_platform.core.errors import InputTooLong
-from rayserve_platform.core.messages import Embed, Score
+from rayserve_platform.core.messages import Embed
+from rayserve_platform.core.scores import Score
 from rayserve_platform.runtimes.embedding.engine import EmbeddingRuntime
 from tests.unit.runtimes.embedding.conftest import (
     cosine,

@@ -1,7 +1,7 @@
 """The runtime over a repository of small models."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rayserve_platform.core.errors import PlatformError
 from rayserve_platform.core.tensors import DATATYPES, Infer, Tensor
 from rayserve_platform.runtimes.openvino.engine import OpenVINORuntime
 from rayserve_platform.settings.openvino import OpenVINOApp
+from tests.unit.runtimes.caches import own_cache
 from tests.unit.runtimes.openvino.models import times
 
 ONES = np.ones((1, 4), np.float32)
@@ -19,13 +20,7 @@ ONES = np.ones((1, 4), np.float32)
 Start = Callable[..., Awaitable[OpenVINORuntime]]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of this session's own, so that a conversion is run and not found."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAYSERVE_CACHE", str(folder))
-        yield folder
+cache = pytest.fixture(scope="session", autouse=True)(own_cache)
 
 
 def settings(**args: Any) -> OpenVINOApp:

@@ -47,6 +47,12 @@ def sums(path: Path) -> Path:
     return ir(path, op.add, ("a", free, ov.Type.f32), ("b", free, ov.Type.f32))
 
 
+def reshape(path: Path) -> Path:
+    """A model that gives its four numbers x the shape of two axes that a request asks for."""
+    inputs = ("x", (4,), ov.Type.f32), ("shape", (2,), ov.Type.i64)
+    return ir(path, lambda x, shape: op.reshape(x, shape, False), *inputs)
+
+
 def stateful(path: Path) -> Path:
     """A model that adds up what it is given."""
     x = op.parameter([1, 2], ov.Type.f32, name="x")

@@ -10,8 +10,9 @@ import openvino as ov
 import pytest
 from openvino import opset13 as op
 
+from rayserve_platform.core.cards import Task
 from rayserve_platform.core.errors import Code, PlatformError
-from rayserve_platform.core.messages import Embed, Task
+from rayserve_platform.core.messages import Embed
 from rayserve_platform.core.runtime import ModelRepository
 from rayserve_platform.core.tensors import Infer, TensorSpec
 from rayserve_platform.runtimes import load

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import pytest
 from numpy.typing import NDArray
-from openvino import opset13 as op
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.tensors import TensorSpec
@@ -26,7 +24,7 @@ from tests.unit.runtimes.openvino.conftest import (
     put,
     refusal,
 )
-from tests.unit.runtimes.openvino.models import ir
+from tests.unit.runtimes.openvino.models import reshape
 
 FREE = TensorSpec(name="x", datatype="FP32", shape=(-1, -1))
 
@@ -79,13 +77,7 @@ def test_large_requests_are_not_kept_to_learn_from() -> None:
 async def test_values_that_a_model_cannot_compute_are_the_callers_mistake(
     start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture, known: bool
 ) -> None:
-    reshape = ir(
-        tmp_path / "m",
-        lambda x, shape: op.reshape(x, shape, False),
-        ("x", (4,), ov.Type.f32),
-        ("shape", (2,), ov.Type.i64),
-    )
-    runtime = await start(reshape)
+    runtime = await start(reshape(tmp_path / "m"))
     four = np.ones(4, np.float32)
     if known:
         found = await outputs(runtime, asked(x=four, shape=np.array([2, 2])))

@@ -19,7 +19,7 @@ from rayserve_platform.runtimes.openvino.engine import OpenVINORuntime
 from rayserve_platform.runtimes.openvino.lanes import Arrays, Lanes
 from rayserve_platform.runtimes.openvino.quick import LIMIT_S, Quick, is_quick
 from tests.unit.runtimes.openvino.conftest import Start, asked, outputs, refusal
-from tests.unit.runtimes.openvino.models import ir, times
+from tests.unit.runtimes.openvino.models import ir, reshape, times
 from tests.unit.runtimes.openvino.test_lanes import Yours
 
 MAX_QUEUED = 16
@@ -210,13 +210,7 @@ async def test_a_small_model_is_quick_where_no_setting_asks_for_threads(
 async def test_a_graph_that_fails_on_some_numbers_is_left_to_the_threads(
     start: Start, tmp_path: Path
 ) -> None:
-    reshape = ir(
-        tmp_path / "m",
-        lambda x, shape: op.reshape(x, shape, False),
-        ("x", (4,), ov.Type.f32),
-        ("shape", (2,), ov.Type.i64),
-    )
-    runtime = await start(reshape)
+    runtime = await start(reshape(tmp_path / "m"))
     assert isinstance(served_by(runtime), Lanes)
 
 

@@ -2,18 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rayserve_platform.core.messages import Chunk, Generate
-from rayserve_platform.core.stream import join
 from rayserve_platform.runtimes.torch.engine import TorchRuntime
 from rayserve_platform.settings.app import Model
 from rayserve_platform.settings.torch import TorchApp, TorchEngine
 from tests.models import Reference, save_model
+from tests.unit.runtimes.asked import Asked
 
 Directory = Callable[[str], Path]
 
@@ -33,33 +32,17 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Directory:
     return get
 
 
-class Served:
+class Served(Asked):
     """A runtime that has started, and what tests ask of it."""
 
     def __init__(self, runtime: TorchRuntime) -> None:
+        super().__init__(runtime)
         self.runtime = runtime
 
     @property
     def company(self) -> str:
         """Which answers share a batch."""
         return self.runtime._service.company.value
-
-    async def ask(self, **request: Any) -> list[Chunk]:
-        """Return all chunks of an answer, each list of them flattened."""
-        found: list[Chunk] = []
-        async for chunks in self.runtime.generate(Generate(model="m", **request)):
-            found += chunks
-        return found
-
-    async def answer(self, **request: Any) -> Chunk:
-        """Return an answer as one chunk, however it came."""
-        return join(await self.ask(**request))
-
-    def stream(self, **request: Any) -> contextlib.aclosing[AsyncGenerator[Sequence[Chunk], None]]:
-        """Return the stream of an answer, to be left at any time."""
-        return contextlib.aclosing(
-            self.runtime.generate(Generate(model="m", stream=True, **request))
-        )
 
     async def until(self, running: int) -> None:
         """Wait until so many requests are in the loop; the test's own time limit bounds it."""

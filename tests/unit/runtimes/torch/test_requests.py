@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rayserve_platform.core.cards import Task
 from rayserve_platform.core.errors import Code, PlatformError, PromptTooLong
 from rayserve_platform.core.messages import (
     Chat,
@@ -13,7 +14,6 @@ from rayserve_platform.core.messages import (
     Guided,
     Sampling,
     Stopping,
-    Task,
     Tokenize,
     Turn,
 )

@@ -1,0 +1,1 @@
+"""Text generation by OpenVINO GenAI's continuous batching, in a process of its own."""
