@@ -122,20 +122,26 @@ def by_triton_over_grpc(port: int, authority: str, token: str, model: str) -> di
 
 
 class Bearer(
-    grpc.UnaryUnaryClientInterceptor,  # type: ignore[misc]
-    grpc.UnaryStreamClientInterceptor,  # type: ignore[misc]
-    grpc.StreamStreamClientInterceptor,  # type: ignore[misc]
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
 ):
     """Adds the token to the metadata of each call, reflection's too."""
 
     def __init__(self, token: str) -> None:
-        self._token = token
+        self._own = ("authorization", f"Bearer {token}")
 
-    def _signed(self, continuation: Any, details: Any, request: Any) -> Any:
-        metadata = [*(details.metadata or ()), ("authorization", f"Bearer {self._token}")]
-        return continuation(details._replace(metadata=metadata), request)
+    def _signed(self, details: Any) -> Any:
+        return details._replace(metadata=[*(details.metadata or ()), self._own])
 
-    intercept_unary_unary = intercept_unary_stream = intercept_stream_stream = _signed
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        return continuation(self._signed(details), request)
+
+    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        return continuation(self._signed(details), request)
+
+    def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
+        return continuation(self._signed(details), requests)
 
 
 def by_caikit(port: int, authority: str, token: str, model: str) -> dict[str, Any]:
