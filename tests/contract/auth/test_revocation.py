@@ -178,7 +178,10 @@ async def test_a_key_of_a_secret_counts_no_more_when_it_is_deleted(
     serve: Any, eventually: Any
 ) -> None:
     selector = {"matchLabels": LABELS}
-    policy = {"namespace": "models", "authentication": {"k": {"apiKey": {"selector": selector}}}}
+    policy: dict[str, Any] = {
+        "namespace": "models",
+        "authentication": {"k": {"apiKey": {"selector": selector}}},
+    }
     async with running(KubeApi()) as kube:
         await kube.put("alice", {"api_key": b"a-key"}, labels=LABELS)
         auth = {"kubernetes": {"url": kube.url}}
