@@ -168,7 +168,7 @@ async def test_a_key_of_a_file_counts_no_more_when_it_is_revoked(
     async def revoke() -> None:
         keys.update(lambda file, _: (revoked_key(file, key_id), None))
 
-    policy = {"authentication": {"own": {"apiKey": {}}}}
+    policy: dict[str, Any] = {"authentication": {"own": {"apiKey": {}}}}
     auth = {"keys": {"file": str(tmp_path / "keys.json")}}
     server = await serve("openai", policy=policy, auth=auth, protocols=BOTH)
     await taken_back_under_load(server, token, revoke, eventually)
