@@ -4,8 +4,9 @@ keys rotate, and services that fail as told. The Kubernetes API is in `tests.kub
 
 import asyncio
 import contextlib
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -76,6 +77,31 @@ async def running(authority: Any) -> AsyncIterator[Any]:
         yield authority
     finally:
         await authority.stop()
+
+
+@contextlib.contextmanager
+def beside(*authorities: Authority) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """Run authorities in a thread of their own: for a platform that outlives a test's loop.
+
+    Yields what runs a coroutine of theirs there, and returns its result.
+    """
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def call(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+    try:
+        for authority in authorities:
+            call(authority.start())
+        yield call
+    finally:
+        for authority in authorities:
+            call(authority.stop())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 class Issuer(Authority):

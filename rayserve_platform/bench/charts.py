@@ -46,7 +46,20 @@ _V2 = (
     Column(metric="server_cpu_s", heading="server CPU per request, ms", factor=1000),
     Column(metric="latency_p99_s", heading="request latency p99, ms", factor=1000),
 )
-_PARTS = {"llm": _LLM, "overhead": _OVERHEAD, "caikit": _CAIKIT, "tgis": _TGIS, "genai": _GENAI}
+_AUTH = (
+    Column(metric="requests_per_s", heading="token checks: requests/s"),
+    Column(
+        metric="server_cpu_s", heading="token checks: CPU of a request, of a check, us", factor=1e6
+    ),
+)
+_PARTS = {
+    "llm": _LLM,
+    "overhead": _OVERHEAD,
+    "caikit": _CAIKIT,
+    "tgis": _TGIS,
+    "genai": _GENAI,
+    "auth": _AUTH,
+}
 _LOAD = (
     Column(metric="requests_per_s", heading="requests/s"),
     Column(metric="output_tokens_per_s", heading="output tokens/s"),

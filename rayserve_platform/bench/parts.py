@@ -108,20 +108,21 @@ def await_answer(
 def drive_overhead(plan: SuitePlan, peer: Peer, server: Server, outcome: Outcome, say: Say) -> None:
     """Repeat a short request and a stream; what they ask for takes no time to make."""
     model = run_blocking(first_model(server.url, {})) if peer.wire == "openai" else ""
-    unary = _raw_call(server, *unary_request(peer, model), timeout_s=plan.timeout_s)
-    stream = _raw_call(server, *stream_request(peer, model), timeout_s=plan.timeout_s)
+    unary = raw_call(server, *unary_request(peer, model), timeout_s=plan.timeout_s)
+    stream = raw_call(server, *stream_request(peer, model), timeout_s=plan.timeout_s)
     await_answer(plan, unary, server, outcome, say)
     for call, clients in ((unary, UNARY_CONCURRENCY), (stream, STREAM_CONCURRENCY)):
         warm_up = Closed(concurrency=clients, duration_s=_WARM_UP_S)
         check_answers(run_blocking(run_load(call, warm_up)), peer.name)
     for run in range(1, plan.runs + 1):
         say(f"run {run}/{plan.runs}, unary and streamed, {plan.seconds} s each")
-        outcome.add(_unary(plan, unary))
+        outcome.add(short_requests(plan, unary))
         shape = Closed(concurrency=STREAM_CONCURRENCY, duration_s=plan.seconds)
         outcome.add(_labelled("stream", run_blocking(run_load(stream, shape))))
 
 
-def _unary(plan: SuitePlan, call: Call) -> RunResult:
+def short_requests(plan: SuitePlan, call: Call) -> RunResult:
+    """Repeat a short request, by wrk where it is installed."""
     executable = find_wrk() if plan.use_wrk else None
     if executable:
         result = run_wrk(executable, call, concurrency=UNARY_CONCURRENCY, duration_s=plan.seconds)
@@ -135,5 +136,6 @@ def _labelled(kind: str, result: RunResult) -> RunResult:
     return replace(result, load=f"{kind} {result.load}")
 
 
-def _raw_call(server: Server, path: str, body: bytes, *, timeout_s: float) -> Call:
+def raw_call(server: Server, path: str, body: bytes, *, timeout_s: float) -> Call:
+    """Return a POST whose answer is only counted."""
     return Call(url=server.url + path, bodies=(body,), timeout_s=timeout_s, openai=False)

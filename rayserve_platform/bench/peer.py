@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Part = Literal["llm", "overhead", "caikit", "tgis", "v2", "genai"]
+Part = Literal["llm", "overhead", "caikit", "tgis", "v2", "genai", "auth"]
 # What is asked of it: an OpenAI server, a bare app's own paths, a Caikit runtime, TGIS, KServe v2,
 # or a model in its own process without any API.
 Wire = Literal["openai", "bare", "caikit", "tgis", "v2", "model"]

@@ -45,6 +45,17 @@ _PIPELINE_COMMAND = (
     "{python}", "-m", "rayserve_platform.bench.genai_peer", "--model", "{gguf}",
     "--threads", "2", "--port", "{port}",
 )  # fmt: skip
+_AUTH_COMMAND = (
+    "{python}", "-m", "rayserve_platform.bench.auth_peer", "--port", "{port}", "--check",
+)  # fmt: skip
+_CHECKS = {
+    "none": "without token checks",
+    "key": "API keys",
+    "review": "TokenReviews that are kept",
+    "access": "TokenReviews and SubjectAccessReviews that are kept",
+    "rs256": "JWTs, RS256",
+    "es256": "JWTs, ES256",
+}
 _BARE_COMMAND = ("{python}", "-m", "rayserve_platform.bench.bare_peer", "--port", "{port}")
 
 
@@ -260,6 +271,17 @@ PEERS: tuple[Peer, ...] = (
         reference=VLLM_CHAT,
         ready_path="/",
         wire="model",
+    ),
+    *(
+        Peer(
+            name=f"auth-{kind}",
+            about=f"our ingress without Ray over the fake engine, {what}",
+            part="auth",
+            command=(*_AUTH_COMMAND, kind),
+            reference="auth-none",
+            ready_path="/health",
+        )
+        for kind, what in _CHECKS.items()
     ),
 )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from rayserve_platform.bench.auth_part import drive_auth
 from rayserve_platform.bench.caikit_part import drive_caikit, drive_model
 from rayserve_platform.bench.cluster import cluster_environment
 from rayserve_platform.bench.errors import BenchError
@@ -64,12 +65,12 @@ def run_suite(plan: SuitePlan, say: Say) -> list[Outcome]:
 def _rounds(plan: SuitePlan) -> Iterator[tuple[SuitePlan, Peer, int]]:
     """Yield which server is measured next, in which round, and by which plan.
 
-    The servers of the Caikit and the v2 part start in seconds: for them each run is a round, so
-    that one's runs lie between the others'.
+    The servers of the Caikit, the v2 and the auth part start in seconds: for them each run is a
+    round, so that one's runs lie between the others'.
     """
     quick = replace(plan, runs=1, rounds=plan.rounds * plan.runs)
     for one, is_quick in ((plan, False), (quick, True)):
-        peers = [peer for peer in plan.peers if (peer.part in ("caikit", "v2")) is is_quick]
+        peers = [peer for peer in plan.peers if (peer.part in ("caikit", "v2", "auth")) is is_quick]
         for number in range(1, one.rounds + 1):
             for peer in peers:
                 yield one, peer, number
@@ -102,6 +103,8 @@ def _driver(peer: Peer) -> Drive:
             return drive_graphs if peer.wire == "model" else drive_v2
         case "genai":
             return drive_pipeline if peer.wire == "model" else drive_genai
+        case "auth":
+            return drive_auth
 
 
 def _command(plan: SuitePlan, peer: Peer, number: int, folder: Path) -> ServerCommand:

@@ -21,11 +21,11 @@ class SuitePlan:
 
     `per_client` requests are sent by each of `concurrency` clients in a run of the LLM, the TGIS
     and the GenAI part, so a run has the same number of waves at every concurrency; `seconds` is the
-    length of a run of the overhead, the Caikit and the v2 part. `gguf` is the file of the LLM for
-    OpenVINO GenAI's pipeline. `embedder` is the directory of the Caikit part's model, and of one of
-    the v2 part's, which are made in `graphs`. `caikit`, `kserve` and `mlserver` are the folders of
-    the environments that those servers run in. `ready_s` is the deadline for a server's start, up
-    to its first answer.
+    length of a run of the overhead, the Caikit, the v2 and the auth part. `gguf` is the file of
+    the LLM for OpenVINO GenAI's pipeline. `embedder` is the directory of the Caikit part's model,
+    and of one of the v2 part's, which are made in `graphs`. `caikit`, `kserve` and `mlserver` are
+    the folders of the environments that those servers run in. `ready_s` is the deadline for a
+    server's start, up to its first answer.
     """
 
     peers: tuple[Peer, ...]
@@ -118,7 +118,7 @@ def _check_model(option: str, folder: Path | None, need: str) -> None:
 def part_named(name: str) -> Part | None:
     """Return the part of that name, None for `all`."""
     match name:
-        case "llm" | "overhead" | "caikit" | "tgis" | "v2" | "genai":
+        case "llm" | "overhead" | "caikit" | "tgis" | "v2" | "genai" | "auth":
             return name
         case _:
             return None

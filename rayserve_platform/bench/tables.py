@@ -40,6 +40,7 @@ TIMES = (
 )
 ROWS = Column(metric="texts_per_s", heading="rows/s")
 CPU = Column(metric="server_cpu_s", heading="server CPU ms/row", factor=_MS)
+CHECK = Column(metric="server_cpu_s", heading="CPU us/each", factor=1e6)
 _GENERATION = (RATES[2], *TIMES[:5], RATES[0], TIMES[5], TIMES[6])
 # The first so many stand in the short table, all in the full one.
 _PART_COLUMNS: Mapping[str, tuple[Column, ...]] = {
@@ -49,6 +50,7 @@ _PART_COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "tgis": (RATES[2], TIMES[0], TIMES[5], TIMES[6], RATES[0], *TIMES[1:5]),
     "v2": (ROWS, CPU, TIMES[5], TIMES[6]),
     "genai": _GENERATION,
+    "auth": (RATES[0], CHECK, TIMES[5], TIMES[6]),
 }
 _SHORT_COLUMNS = 4
 _PART_TITLES = {
@@ -61,6 +63,8 @@ _PART_TITLES = {
     "one row, in process it has a batch",
     "genai": "LLM on OpenVINO GenAI: medians (and ratio to vLLM's own server), and share of the "
     "tokens/s of GenAI's own pipeline",
+    "auth": "Token checks: medians (and ratio to the ingress without them); of one check by itself "
+    "to the most that it may cost, which stands in the first row",
 }
 _SCALING = (
     "Times one replica, by CPU: how many times as much as one replica several do where each has "

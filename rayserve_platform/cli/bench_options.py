@@ -69,14 +69,14 @@ shape_options = _options(
 
 suite_options = _options(
     click.option("--part", default="all", show_default=True, type=click.Choice(
-                     ["llm", "overhead", "caikit", "tgis", "v2", "genai", "all"]),
+                     ["llm", "overhead", "caikit", "tgis", "v2", "genai", "auth", "all"]),
                  help="llm: tokens against vLLM's own server. overhead: the cost of our own layer "
                  "against bare Ray Serve apps. caikit: embeddings against the real Caikit runtime, "
                  "which `make caikit-peer` installs. tgis: tokens over TGIS's gRPC against vLLM's "
                  "own server, which stands for vllm-tgis-adapter (that needs an older vLLM). v2: "
                  "inferences against KServe's Python server and MLServer (`make kserve-peer "
                  "mlserver-peer`). genai: tokens of OpenVINO GenAI against vLLM's own server, and "
-                 "against GenAI's own pipeline in process."),
+                 "against GenAI's own pipeline in process. auth: what token checks cost."),
     click.option("--only", metavar="NAME,...", default="",
                  help="Only these servers (see --list).  [default: all of the part]"),
     click.option("--list", "list_only", is_flag=True, help="List the servers and leave."),
@@ -98,7 +98,7 @@ suite_options = _options(
                  help="Runs of each load, per round."),
     click.option("--rounds", type=_COUNT, default=1, show_default=True,
                  help="Times to go through all servers, so that a drift of the machine meets each; "
-                 "their runs are pooled. caikit, v2: once more for each run."),
+                 "their runs are pooled. caikit, v2, auth: once more for each run."),
     click.option("--concurrency", "-c", type=_COUNT, multiple=True, default=(1, 8, 16),
                  show_default=True, help="llm, tgis, genai: clients at once; may be repeated."),
     click.option("--per-client", type=_COUNT, default=4, show_default=True,
@@ -106,9 +106,9 @@ suite_options = _options(
     click.option("--max-tokens", type=_COUNT, default=64, show_default=True,
                  help="llm, tgis, genai: output tokens per request (exactly so many come)."),
     click.option("--seconds", type=_COUNT, default=5, show_default=True,
-                 help="overhead, caikit, v2: seconds per run."),
+                 help="overhead, caikit, v2, auth: seconds per run."),
     click.option("--wrk/--no-wrk", "use_wrk", default=True, show_default=True,
-                 help="overhead, v2: drive unary REST with wrk where it is installed."),
+                 help="overhead, v2, auth: drive unary REST with wrk where it is installed."),
     click.option("--ready-timeout", "ready_s", type=_SECONDS, default=300.0, show_default=True,
                  help="Seconds a server may take to start."),
     click.option("--timeout", "timeout_s", type=_SECONDS, default=300.0, show_default=True,

@@ -126,7 +126,7 @@ class Computed:
         """
         if self._compiled is None:
             return self._fixed
-        return self._compiled.value(document.roots())
+        return self._compiled.value(document.roots(self._compiled.names))
 
 
 def computed(values: Mapping[str, Value], where: str) -> dict[str, Computed]:

@@ -4,11 +4,12 @@ Source: Authorino, docs/architecture.md, "The authorization JSON"; `model` is ou
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from rayserve_platform.core.principal import Target
 from rayserve_platform.edge.auth.attributes import Request
+from rayserve_platform.edge.auth.expression import ROOTS
 
 
 class Document:
@@ -27,14 +28,14 @@ class Document:
         self.authorization: dict[str, Any] = {}
         self.target: Target | None = None
         self.note = note
-        self._request: dict[str, Any] | None = None
+        self._request: dict[str, Any] = {}
 
     def of(self, target: Target) -> "Document":
         """Return the same request's document for one model."""
         other = Document(self.request, self.note)
         other.rule, other.identity, other.metadata = self.rule, self.identity, self.metadata
         other.user, other.target = self.user, target
-        other._request = self._roots_of_request()
+        other._request = self._request  # whoever needs it first writes it for all
         return other
 
     def tell(self, step: str) -> None:
@@ -42,22 +43,28 @@ class Document:
         if self.note is not None:
             self.note(step)
 
-    def roots(self) -> dict[str, Any]:
-        """Return the JSON as it is now."""
-        auth = {
-            "identity": self.identity,
-            "metadata": self.metadata,
-            "authorization": self.authorization,
-        }
-        roots = {**self._roots_of_request(), "auth": auth, "metadata": self.metadata}
-        if self.target is not None:
-            roots["model"] = {"name": self.target.model, "adapter": self.target.adapter or ""}
+    def roots(self, names: Collection[str] = ROOTS) -> dict[str, Any]:
+        """Return the JSON as it is now, or what it has under these names."""
+        roots: dict[str, Any] = {}
+        for name in names:
+            if name == "auth":
+                roots[name] = {
+                    "identity": self.identity,
+                    "metadata": self.metadata,
+                    "authorization": self.authorization,
+                }
+            elif name == "metadata":
+                roots[name] = self.metadata
+            elif name != "model":
+                roots[name] = self._root_of_request(name)
+            elif self.target is not None:
+                roots[name] = {"name": self.target.model, "adapter": self.target.adapter or ""}
         return roots
 
-    def _roots_of_request(self) -> dict[str, Any]:
-        if self._request is None:
-            self._request = _written(self.request)
-        return self._request
+    def _root_of_request(self, name: str) -> Any:
+        if not self._request:
+            self._request.update(_written(self.request))
+        return self._request[name]
 
 
 def _written(request: Request) -> dict[str, Any]:

@@ -5,6 +5,7 @@ of a caller's can make it slow. Its trap: an error comes back as a value of type
 true as Python sees it; so the type is looked at before the value is.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -14,6 +15,10 @@ from cel_expr_python.ext import ext_encoders, ext_optional, ext_strings
 
 ROOTS = ("request", "context", "source", "destination", "auth", "metadata", "model")
 """What an expression may name; `model` is ours: the resolved model and its adapter."""
+
+
+PATH = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
+"""An expression that does nothing but name a member: read without an engine, where it is a text."""
 
 
 class PolicyFault(ValueError):
@@ -39,12 +44,17 @@ def _environment() -> cel.Env:
 class Expression:
     """A compiled expression.
 
+    Args:
+        names: the roots that it may name; it can name nothing that does not stand in its text.
+
     Raises:
         PolicyFault: when it is no CEL, or names what there is not.
     """
 
     def __init__(self, text: str, where: str) -> None:
         self.text = text
+        self.names = named(text)
+        self._path = text.split(".") if PATH.fullmatch(text) else []
         try:
             self._compiled = _environment().compile(text)
         except RuntimeError as error:
@@ -57,6 +67,11 @@ class Expression:
         Raises:
             EvaluationFault: when there is none.
         """
+        member: Any = roots if self._path else None
+        for name in self._path:
+            member = member.get(name) if isinstance(member, dict) else None
+        if isinstance(member, str):
+            return member
         found = self._compiled.eval(data=roots)
         if found.type() == cel.Type.ERROR:
             raise EvaluationFault(f"{self.text}: {_reason(found.value())}")
@@ -73,6 +88,11 @@ class Expression:
             reason = _reason(found.value()) if found.type() == cel.Type.ERROR else found.type()
             raise EvaluationFault(f"{self.text}: neither true nor false: {reason}")
         return bool(found.value())
+
+
+def named(text: str) -> tuple[str, ...]:
+    """Return the roots whose names stand anywhere in a text."""
+    return tuple(name for name in ROOTS if re.search(rf"\b{name}\b", text))
 
 
 def _reason(error: object) -> str:

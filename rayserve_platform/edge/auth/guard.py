@@ -4,9 +4,8 @@ Phases run as Authorino runs them: authentication, metadata, authorization (once
 response, callbacks. Everything that can't be decided is refused.
 """
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from rayserve_platform.core.principal import Principal, Target
 from rayserve_platform.edge.auth.attributes import Request
 from rayserve_platform.edge.auth.authentication import identity
 from rayserve_platform.edge.auth.authorize import Permission, forbidden
+from rayserve_platform.edge.auth.begun import within
 from rayserve_platform.edge.auth.conditions import Conditions
 from rayserve_platform.edge.auth.credentials import Credentials
 from rayserve_platform.edge.auth.denial import Denial, unavailable
@@ -190,11 +190,10 @@ class Guard:
         await self._metadata.enrich(credentials, document)
         return found
 
-    async def _bounded(self, phase: str, deciding: Awaitable[T]) -> T:
-        """Decide within the budget. Not for what waits for nobody: that would cost more than it."""
+    async def _bounded(self, phase: str, deciding: Coroutine[Any, Any, T]) -> T:
+        """Decide within the budget."""
         try:
-            async with asyncio.timeout(self._budget_s):
-                return await deciding
+            return await within(self._budget_s, deciding)
         except TimeoutError:
             raise unavailable(phase, f"no decision within {self._budget_s:g} s") from None
 

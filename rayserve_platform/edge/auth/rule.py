@@ -1,5 +1,6 @@
 """What every rule of a policy has: when it applies, before which others, and what it remembers."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -86,11 +87,13 @@ class Compiled(Generic[T]):
         key = written([self._key.of(document), whom, target and [target.model, target.adapter]])
         kept = self._kept.get(key)
         if kept is None:
+            asked_at = time.monotonic()
             kept = (await ask(),)
-            if self._key.ttl_s > 0:
+            ttl_s = self._key.ttl_s - (time.monotonic() - asked_at)
+            if ttl_s > 0:
                 # It may be larger than all may be together, or too deep to be measured.
                 with suppress(OverflowError, orjson.JSONEncodeError):
-                    self._kept.insert(key, kept, ttl=self._key.ttl_s)
+                    self._kept.insert(key, kept, ttl=ttl_s)
         return kept[0]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from rayserve_platform.edge.auth.expression import PolicyFault
+from rayserve_platform.edge.auth.expression import ROOTS, PolicyFault, named
 
 Step = Callable[[Any], Any]
 
@@ -25,12 +25,17 @@ REFUSED = re.compile(r"[*?()~!<>=\[\]]")
 class Selector:
     """A compiled path or template.
 
+    Args:
+        names: the roots that it may name.
+
     Raises:
         PolicyFault: when it has what is not supported.
     """
 
     def __init__(self, text: str, where: str) -> None:
         self._where = f"{where}: selector {text!r}"
+        # A modifier in the first place is about all there is, and an escaped name is another.
+        self.names = ROOTS if re.search(r"(^|\{)@|\\", text) else named(text)
         found = PLACEHOLDER.split(text) if not text.startswith("@") else [text]
         is_template = len(found) > 1 and not re.search(r"@\w+:$", found[0])
         self._pieces: list[str | list[Step]] = []

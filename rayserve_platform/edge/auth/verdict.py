@@ -45,7 +45,7 @@ class Verdicts(Generic[T]):
     """Verdicts by what they are about.
 
     Args:
-        ttl_s: how long good ones are kept; 0: not at all.
+        ttl_s: how long after the question good ones are kept; 0: not at all.
     """
 
     def __init__(self, ttl_s: float = POSITIVE_TTL_S) -> None:
@@ -84,12 +84,14 @@ class Verdicts(Generic[T]):
             task.exception()  # looked at, for when everybody has left
 
     async def _ask(self, key: bytes, ask: Callable[[], Awaitable[Good[T]]]) -> T:
+        # What is taken back while the answer is on its way is not served for that much longer.
+        asked_at = time.monotonic()
         try:
             found = await ask()
         except Rejected as rejected:
             self._bad.insert(key, str(rejected), ttl=NEGATIVE_TTL_S)
             raise
-        ttl_s = self._ttl_s
+        ttl_s = self._ttl_s - (time.monotonic() - asked_at)
         if found.expires is not None:
             ttl_s = min(ttl_s, found.expires - time.time())
         if ttl_s > 0:

@@ -86,12 +86,15 @@ class Answered:
     message: Any = None
 
 
-async def ask(channel: Any, protocol: str, path: str, model: str, token: str | None) -> Answered:
+async def ask(
+    channel: Any, protocol: str, path: str, model: str, token: str | None, *, app: str = ""
+) -> Answered:
+    """Call an RPC; `app` is the application of Serve's that is meant, where there are several."""
     content, named = {**SAMPLES[protocol], **COMMON}[path]
     service, _, method = path[1:].partition("/")
     described = descriptor_pool.Default().FindServiceByName(service).methods_by_name[method]
     request_type = GetMessageClass(described.input_type)
-    metadata = []
+    metadata = [("application", app)] if app else []
     if named == "metadata":
         metadata.append(("mm-model-id", model))
     elif named:
@@ -127,7 +130,7 @@ async def once(request: Any) -> AsyncIterator[Any]:
     yield request
 
 
-async def reflected(channel: Any, token: str) -> set[str]:
+async def reflected(channel: Any, token: str, app: str = "") -> set[str]:
     """Return all RPCs of all services that the server names."""
     call = channel.stream_stream(
         INFO,
@@ -135,7 +138,8 @@ async def reflected(channel: Any, token: str) -> set[str]:
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
     asked = reflection_pb2.ServerReflectionRequest(list_services="")
-    answers = call(once(asked), metadata=[("authorization", f"Bearer {token}")])
+    metadata = [("authorization", f"Bearer {token}"), ("application", app)]
+    answers = call(once(asked), metadata=metadata[: 2 if app else 1])
     [answer] = [answer async for answer in answers]
     pool = descriptor_pool.Default()
     return {

@@ -124,6 +124,13 @@ def test_suite_lists_the_servers_of_the_genai_part():
     ]  # fmt: skip
 
 
+def test_suite_lists_the_servers_of_the_auth_part():
+    done = run("suite", "--list", "--part", "auth")
+    assert [line.split()[0] for line in done.output.splitlines()] == [
+        "auth-none", "auth-key", "auth-review", "auth-access", "auth-rs256", "auth-es256",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("given", [None, "other.gguf"])
 def test_the_pipeline_gets_the_file_that_our_configs_serve_unless_another_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None

@@ -97,7 +97,7 @@ def test_choice_is_by_name_and_part():
     assert choose([], None) == PEERS
     assert [found.name for found in choose(["vllm", "bare-hop"], None)] == ["vllm", "bare-hop"]
     assert {found.part for found in choose([], part_named("overhead"))} == {"overhead"}
-    with pytest.raises(BenchError, match="unknown server x; known: bare-hop"):
+    with pytest.raises(BenchError, match="unknown server x; known: auth-access"):
         choose(["x"], None)
     with pytest.raises(BenchError, match="none of bare-hop is in part llm"):
         choose(["bare-hop"], "llm")

@@ -6,9 +6,13 @@ import pytest
 
 from rayserve_platform.core.errors import Code
 from rayserve_platform.core.principal import Target
+from rayserve_platform.edge.auth.attributes import Request
+from rayserve_platform.edge.auth.conditions import Computed
 from rayserve_platform.edge.auth.denial import Denial
+from rayserve_platform.edge.auth.document import Document
 from rayserve_platform.edge.auth.expression import EvaluationFault, Expression, PolicyFault, matches
 from rayserve_platform.edge.auth.selector import Selector
+from rayserve_platform.settings.auth.values import Value
 from tests.kube import KubeApi
 
 ROOTS = {
@@ -52,6 +56,37 @@ ROOTS = {
 )
 def test_a_selector_reads_as_authorinos_documentation_says(path: str, value: Any) -> None:
     assert Selector(path, "here").value(ROOTS) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ({"selector": "context.request.http.method"}, "PUT"),
+        ({"selector": r"au\th.identity.sub"}, "alice"),
+        ({"selector": "{request.path} of {model.name}"}, "/v1/x of llama"),
+        ({"selector": '@extract:{"sep":"alice","pos":1}|@extract:{"sep":"llama"}'}, True),
+        ({"selector": "auth.metadata.team.name"}, "red"),
+        ({"expression": "metadata.team.name"}, "red"),
+        ({"expression": "source.address + destination.host + model.adapter"}, "10.0.0.1hostsql"),
+        (
+            {"expression": "auth.identity.sub+request.method+context.request.http.path"},
+            "alicePUT/v1/x",
+        ),
+        ({"expression": "model.name"}, "llama"),
+        ({"expression": "auth.identity.age"}, 41),
+    ],
+)
+def test_a_value_is_computed_from_whatever_it_names(value: Any, found: Any) -> None:
+    request = Request(
+        id="r", protocol="openai", method="PUT", path="/v1/x", host="host", source="10.0.0.1:1"
+    )
+    document = Document(request)
+    document.identity = {"sub": "alice", "age": 41}
+    document.metadata["team"] = {"name": "red"}
+    computed = Computed(Value(**value), "here").of(
+        document.of(Target(model="llama", adapter="sql"))
+    )
+    assert bool(computed) if found is True else computed == found
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from rayserve_platform.core.errors import Code
 from rayserve_platform.core.principal import Target
 from rayserve_platform.edge.auth import authority
 from rayserve_platform.edge.auth.denial import Denial
+from rayserve_platform.edge.auth.verdict import Good, Verdicts
 from tests.kube import KubeApi
 
 BOT = "system:serviceaccount:tenant-a:bot"
@@ -96,6 +97,24 @@ async def test_a_verdict_is_kept_no_longer_than_the_policy_says(
     await ask("good")
     del kube.users["good"]
     assert (await refused(ask("good"))).code is Code.UNAUTHENTICATED
+
+
+async def test_the_time_that_an_answer_took_is_part_of_the_time_that_it_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, late_s = time.monotonic, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now() + late_s)
+
+    async def answer() -> Good[float]:
+        nonlocal late_s
+        late_s += 61
+        return Good(late_s)
+
+    verdicts: Verdicts[float] = Verdicts(60)
+    assert await verdicts.get("a token", answer) == 61
+    assert await verdicts.get("a token", answer) == 122
+    verdicts = Verdicts(90)
+    assert await verdicts.get("a token", answer) == await verdicts.get("a token", answer)
 
 
 async def test_a_cache_key_that_forgets_the_token_lets_no_other_token_in(
