@@ -57,7 +57,7 @@ class Expression:
         Raises:
             EvaluationFault: when there is none.
         """
-        found = self._compiled.eval(data=roots)
+        found = self._evaluated(roots)
         if found.type() == cel.Type.ERROR:
             raise EvaluationFault(f"{self.text}: {_reason(found.value())}")
         return found.plain_value()
@@ -68,11 +68,18 @@ class Expression:
         Raises:
             EvaluationFault: when it is neither true nor false.
         """
-        found = self._compiled.eval(data=roots)
+        found = self._evaluated(roots)
         if found.type() != cel.Type.BOOL:
             reason = _reason(found.value()) if found.type() == cel.Type.ERROR else found.type()
             raise EvaluationFault(f"{self.text}: neither true nor false: {reason}")
         return bool(found.value())
+
+    def _evaluated(self, roots: Mapping[str, Any]) -> Any:
+        try:
+            return self._compiled.eval(data=roots)
+        except RuntimeError:
+            # As of a text with half a character in it, which JSON may well have.
+            raise EvaluationFault(f"{self.text}: can't be evaluated over this request") from None
 
 
 def _reason(error: object) -> str:

@@ -5,12 +5,12 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
-import orjson
 from cachebox import VTTLCache
 
 from rayserve_platform.edge.auth.conditions import Computed, Conditions, Patterns
 from rayserve_platform.edge.auth.document import Document
-from rayserve_platform.edge.auth.selector import written
+from rayserve_platform.edge.auth.expression import EvaluationFault
+from rayserve_platform.edge.auth.selector import as_json, written
 from rayserve_platform.edge.auth.verdict import POSITIVE_TTL_S
 from rayserve_platform.settings.auth.rules import Rule
 from rayserve_platform.settings.auth.values import Cache
@@ -89,7 +89,7 @@ class Compiled(Generic[T]):
             kept = (await ask(),)
             if self._key.ttl_s > 0:
                 # It may be larger than all may be together, or too deep to be measured.
-                with suppress(OverflowError, orjson.JSONEncodeError):
+                with suppress(OverflowError, EvaluationFault):
                     self._kept.insert(key, kept, ttl=self._key.ttl_s)
         return kept[0]
 
@@ -101,4 +101,4 @@ def by_priority(rules: Iterable[Compiled[T]]) -> Sequence[Sequence[Compiled[T]]]
 
 
 def _size(key: str, kept: Any) -> int:
-    return len(key) + len(orjson.dumps(kept, default=str))
+    return len(key) + len(as_json(kept))
