@@ -195,7 +195,8 @@ class Catalog:
         """Load a model of a runtime's repository, or load it anew.
 
         Raises:
-            PlatformError: as `ModelRepository.load_model`; UNIMPLEMENTED where the runtime is none.
+            PlatformError: as `ModelRepository.load_model`; UNIMPLEMENTED where the runtime is none;
+                the refusal of the request's `ACCESS`, for whoever may only call the model.
         """
         entry, own = await self._stored(name)
         await entry.repository.load_model(own, parameters)
@@ -215,8 +216,11 @@ class Catalog:
         (entry,) = self._entries
         found = entry.find(await entry.cards(self._load_wait_s), name)
         own = name if found is None else found.card.id
-        if not await self._allowed([Target(model=own)]):
-            raise await self._unknown(name)
+        access = self._access()
+        if access is not None and not await access.allowed([Target(model=own, operation="load")]):
+            if not await access.allowed([Target(model=own)]):
+                raise await self._unknown(name)
+            raise access.refusal()
         return entry, own
 
     async def check_health(self) -> None:

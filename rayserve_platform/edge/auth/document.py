@@ -51,7 +51,11 @@ class Document:
         }
         roots = {**self._roots_of_request(), "auth": auth, "metadata": self.metadata}
         if self.target is not None:
-            roots["model"] = {"name": self.target.model, "adapter": self.target.adapter or ""}
+            roots["model"] = {
+                "name": self.target.model,
+                "adapter": self.target.adapter or "",
+                "operation": self.target.operation,
+            }
         return roots
 
     def _roots_of_request(self) -> dict[str, Any]:

@@ -83,7 +83,8 @@ class Compiled(Generic[T]):
             return await ask()
         target = document.target
         whom = written(document.identity)
-        key = written([self._key.of(document), whom, target and [target.model, target.adapter]])
+        what = target and [target.model, target.adapter, target.operation]
+        key = written([self._key.of(document), whom, what])
         kept = self._kept.get(key)
         if kept is None:
             kept = (await ask(),)
