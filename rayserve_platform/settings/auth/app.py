@@ -51,7 +51,8 @@ class Auth(Settings):
     """An AuthConfig's `spec`, or the whole manifest. With `keys` alone it need not be given: then
     every key may do what its own scope says."""
     policy_file: str | None = None
-    """A file with the same, in YAML, mounted into the replica; in place of `policy`."""
+    """A file with the same, in YAML, mounted into the replica; in place of `policy`. Read when a
+    replica starts: a change counts after the next deployment. Keys and Secrets are followed."""
     keys: Keys | None = None
     """API keys for people without Kubernetes; a rule with `apiKey: {}` takes them."""
     load: tuple[Pattern, ...] = ()
