@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 from urllib.parse import urlsplit
 
 import click
@@ -38,6 +38,7 @@ class Header(click.ParamType[tuple[str, str]]):
 @click.option("--token-file", type=click.File(), help="With the Bearer token; - is standard input.")
 @click.option("--model", help="The model that is meant.")
 @click.option("--adapter", help="The adapter that is meant, of that model.")
+@click.option("--load", is_flag=True, help="That model is to be loaded or unloaded.")
 @click.option("--protocol", default="openai", show_default=True, help="The wire API.")
 @click.option("--grpc", "is_grpc", is_flag=True, help="The request comes over gRPC.")
 @click.option("--kubernetes-url", help="Of the Kubernetes API, e.g. of kubectl proxy.")
@@ -49,6 +50,7 @@ def check(
     token_file: TextIO | None,
     model: str | None,
     adapter: str | None,
+    load: bool,
     protocol: str,
     is_grpc: bool,
     kubernetes_url: str | None,
@@ -67,8 +69,10 @@ def check(
     sent = [*headers]
     if token_file is not None:
         sent.append(("authorization", f"Bearer {token_file.read().strip()}"))
-    if adapter is not None and model is None:
-        raise click.UsageError("--adapter needs --model")
+    if (adapter is not None or load) and model is None:
+        raise click.UsageError("--adapter and --load need --model")
+    if adapter is not None and load:
+        raise click.UsageError("--load is about a model; an adapter is not loaded")
     try:
         settings = read_settings(file, kubernetes_url)
         if request is None:
@@ -87,7 +91,10 @@ def check(
             host=dict(sent).get("host", ""),
             headers=dict(sent),
         )
-        target = None if model is None else Target(model=model, adapter=adapter)
+        target = None
+        if model is not None:
+            operation: Literal["call", "load"] = "load" if load else "call"
+            target = Target(model=model, adapter=adapter, operation=operation)
         found = asyncio.run(explain(settings, asked, sent, target))
     except PolicyFault as fault:
         click.secho(f"error: {fault}", fg="red", err=True)

@@ -147,6 +147,7 @@ def keys() -> None:
     type=click.Choice(["openai", "caikit", "tgis", "kserve"]),
     help="A protocol it may call; default: every one.",
 )
+@click.option("--load", is_flag=True, help="It may load and unload these models, too.")
 @click.option("--expires", type=Moment(), help="When it ends: 90d, or 2027-01-31; default: never.")
 @click.option("--not-before", type=Moment(), help="When it begins; default: now.")
 @click.option("--note", default="", help="For people.")
@@ -265,7 +266,8 @@ def _print_table(listed: Any, now: datetime) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("ID", "PRINCIPAL", "GROUPS", "MODELS", "PROTOCOLS", "STATE", "EXPIRES", "NOTE"):
+    scope = ("MODELS", "PROTOCOLS", "LOAD")
+    for column in ("ID", "PRINCIPAL", "GROUPS", *scope, "STATE", "EXPIRES", "NOTE"):
         table.add_column(column, overflow="fold", no_wrap=column in ("ID", "STATE", "EXPIRES"))
     for key in listed:
         row = (
@@ -274,6 +276,7 @@ def _print_table(listed: Any, now: datetime) -> None:
             ", ".join(key.groups),
             "all" if key.models is None else ", ".join(key.models),
             "all" if key.protocols is None else ", ".join(key.protocols),
+            "yes" if key.load else "no",
             key.state(now),
             _time(key.expires) if key.expires else "never",
             key.note,

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 from rayserve_platform.core.adapted import AdaptedRuntime
 from rayserve_platform.core.cards import ModelCard, Task
-from rayserve_platform.core.entry import BRIEFLY_S, Entry, Served
+from rayserve_platform.core.entry import BRIEFLY_S, Entry, Served, targets_of
 from rayserve_platform.core.errors import Code, PlatformError, no_such_model
 from rayserve_platform.core.metered import MeteredRuntime
 from rayserve_platform.core.principal import ACCESS, Access, Target
 from rayserve_platform.core.runtime import Runtime
+from rayserve_platform.core.sight import shown, to_ask, visible_of
 from rayserve_platform.core.tensors import Value, VersionState
 from rayserve_platform.core.usage import METER
 
@@ -79,7 +80,7 @@ class Catalog:
         if found is None or _may_be_old(found.card, version):
             await self.renew(name)
             found = await self._named(name)
-        if found is None or not await self._allowed([found.target]):
+        if found is None:
             raise await self._unknown(name)
         return found
 
@@ -110,11 +111,12 @@ class Catalog:
 
     async def renew(self, name: str) -> None:
         """Ask again for the cards that may have this name, unless that was done a moment ago."""
-        await asyncio.gather(*(entry.renew() for entry in self._candidates(name)))
+        await asyncio.gather(*(entry.renew() for entry in await self._candidates(name)))
 
     async def _only(self) -> Served:
         if len(self._entries) == 1:
             entry = self._entries[0]
+            await self._require_sole(entry)
             cards = await entry.cards(self._load_wait_s)
             if len(cards) == 1:
                 (found,) = entry.all(cards)
@@ -127,10 +129,21 @@ class Catalog:
             param="model",
         )
 
+    async def _require_sole(self, entry: Entry) -> None:
+        """Decide before a runtime is asked, as far as what it has is known."""
+        access, targets = self._access(), entry.targets()
+        if access is not None and targets:
+            models = {replace(target, adapter=None) for target in targets}
+            if len(models) == 1:
+                await access.require(models.pop())
+
     async def _named(self, name: str) -> Served | None:
+        """Return what a name stands for, if the caller may call it."""
         unreached: PlatformError | None = None
-        candidates = self._candidates(name)
-        patience_s = self._load_wait_s if len(candidates) == 1 else BRIEFLY_S
+        candidates = await self._candidates(name)
+        is_declared = [entry.name for entry in candidates] == [name]
+        is_only = len(self._entries) == 1
+        patience_s = self._load_wait_s if is_only or is_declared else BRIEFLY_S
         for entry in candidates:
             try:
                 found = entry.find(await entry.cards(patience_s), name)
@@ -139,7 +152,7 @@ class Catalog:
                 unreached = unreached or error
                 continue
             if found is not None:
-                return found
+                return found if await self._allowed([found.target]) else None
         if unreached is not None:
             raise unreached
         return None
@@ -151,39 +164,41 @@ class Catalog:
             PlatformError: what the first runtime answered, when none can be reached; the refusal
                 of the request's `ACCESS`, when it allows none of the models.
         """
-        return await self._visible(await self._reached())
+        access = self._access()
+        if access is None or not self._entries:
+            return await self._reached(self._entries)
+        seen = await visible_of(access, self._entries)
+        if not seen:
+            raise access.refusal()
+        return await shown(access, await self._reached(seen))
 
     async def targets(self) -> list[Target]:
-        """Return all that can be called now, whoever may; raises as `described`."""
-        return [target for served in await self._reached() for target in _targets(served)]
+        """Return all that can be called, whoever may, as far as is known.
 
-    async def _visible(self, reached: list[Served]) -> list[Served]:
-        """Leave out what the caller may not call; an adapter is part of its model's card."""
-        access = self._access()
-        if access is None or not reached:
-            return reached
-        allowed = set(await access.allowed([t for served in reached for t in _targets(served)]))
-        if not allowed:
-            raise access.refusal()
-        visible = []
-        for served in reached:
-            card = served.card
-            if served.target_of(None) in allowed:
-                kept = (a for a in card.adapters if served.target_of(a.name) in allowed)
-                visible.append(replace(served, card=replace(card, adapters=tuple(kept))))
-        return visible
+        Raises:
+            PlatformError: what the first runtime answered, where nothing is known and it was asked.
+        """
+        known = {entry: entry.targets() for entry in self._entries}
+        listed = [target for targets in known.values() for target in targets or ()]
+        try:
+            reached = await self._reached([entry for entry in known if known[entry] is None])
+        except PlatformError:
+            if not listed:
+                raise
+            reached = []
+        return listed + [target for served in reached for target in targets_of(served)]
 
-    async def _reached(self) -> list[Served]:
+    async def _reached(self, entries: Sequence[Entry]) -> list[Served]:
         found = await asyncio.gather(
-            *(entry.cards(BRIEFLY_S) for entry in self._entries), return_exceptions=True
+            *(entry.cards(BRIEFLY_S) for entry in entries), return_exceptions=True
         )
         reached = [
             served
-            for cards, entry in zip(found, self._entries, strict=True)
+            for cards, entry in zip(found, entries, strict=True)
             if not isinstance(cards, BaseException)
             for served in entry.all(cards)
         ]
-        if not reached and isinstance(found[0], BaseException):
+        if not reached and found and isinstance(found[0], BaseException):
             raise found[0]
         return reached
 
@@ -195,7 +210,8 @@ class Catalog:
         """Load a model of a runtime's repository, or load it anew.
 
         Raises:
-            PlatformError: as `ModelRepository.load_model`; UNIMPLEMENTED where the runtime is none.
+            PlatformError: as `ModelRepository.load_model`; UNIMPLEMENTED where the runtime is none;
+                the refusal of the request's `ACCESS`, for whoever may only call the model.
         """
         entry, own = await self._stored(name)
         await entry.repository.load_model(own, parameters)
@@ -215,8 +231,11 @@ class Catalog:
         (entry,) = self._entries
         found = entry.find(await entry.cards(self._load_wait_s), name)
         own = name if found is None else found.card.id
-        if not await self._allowed([Target(model=own)]):
-            raise await self._unknown(name)
+        access = self._access()
+        if access is not None and not await access.allowed([Target(model=own, operation="load")]):
+            if not await access.allowed([Target(model=own)]):
+                raise await self._unknown(name)
+            raise access.refusal()
         return entry, own
 
     async def check_health(self) -> None:
@@ -244,8 +263,14 @@ class Catalog:
         """The runtimes, in the catalog's order."""
         return [entry.runtime for entry in self._entries]
 
-    def _candidates(self, name: str) -> list[Entry]:
-        """Return entries to ask for `name`: the one declared under it, else all of them."""
+    async def _candidates(self, name: str) -> list[Entry]:
+        """Return entries to ask for `name`: the one declared under it, else all of them.
+
+        Of what the caller may not call, none is asked.
+        """
+        access = self._access()
+        if access is not None:
+            return await to_ask(access, self._entries, name)
         declared = [entry for entry in self._entries if entry.name == name]
         return declared or self._entries
 
@@ -254,12 +279,6 @@ class Catalog:
         for card in [served.card for served in await self.served()]:
             names += [card.id, *card.aliases, *(adapter.name for adapter in card.adapters)]
         return ", ".join(names) or "none"
-
-
-def _targets(served: Served) -> list[Target]:
-    """Return a model and its adapters."""
-    adapters = [served.target_of(adapter.name) for adapter in served.card.adapters]
-    return [served.target_of(None), *adapters]
 
 
 def _metered(served: Served) -> Served:

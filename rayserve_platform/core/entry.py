@@ -86,6 +86,19 @@ class Entry:
                 return replace(served, adapter=name)
         return None
 
+    def meant(self, name: str) -> Target | None:
+        """Return what a name stands for as far as is known now, without asking the runtime."""
+        if self._cards is None:
+            return Target(model=name) if name == self.name else None
+        found = self.find(self._cards, name)
+        return None if found is None else found.target
+
+    def targets(self) -> list[Target] | None:
+        """Return what can be called as far as is known now; None where only cards can tell."""
+        if self._cards is None:
+            return None if self.name is None else [Target(model=self.name)]
+        return [target for served in self.all(self._cards) for target in targets_of(served)]
+
     def all(self, cards: Sequence[ModelCard]) -> list[Served]:
         """Return the models of some cards; several can't all go by the entry's one name."""
         declared = self.name if len(cards) == 1 else None
@@ -130,3 +143,9 @@ class Entry:
             log.exception("a runtime could not describe itself")
         finally:
             self._asked_at = time.monotonic()
+
+
+def targets_of(served: Served) -> list[Target]:
+    """Return a model and its adapters."""
+    adapters = [served.target_of(adapter.name) for adapter in served.card.adapters]
+    return [served.target_of(None), *adapters]

@@ -6,6 +6,7 @@ forget to ask or to count.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import cast
 
 from rayserve_platform.core.cards import ModelCard
@@ -21,8 +22,9 @@ from rayserve_platform.core.messages import (
 from rayserve_platform.core.principal import Target
 from rayserve_platform.core.runtime import Message, NativeHttp, Receive, Runtime, Scope, Send
 from rayserve_platform.core.scores import Score, Scores
+from rayserve_platform.core.stream import join
 from rayserve_platform.core.tensors import Infer, Inference
-from rayserve_platform.core.usage import USAGE_KEY, Meter
+from rayserve_platform.core.usage import TELL_USAGE, USAGE_KEY, Meter
 
 
 class MeteredRuntime:
@@ -46,9 +48,16 @@ class MeteredRuntime:
         await self._runtime.check_health()
 
     async def generate(self, request: Generate) -> AsyncGenerator[Sequence[Chunk], None]:
-        """Yield the chunks, counting each as it comes: who leaves early has used what came."""
+        """Yield the chunks, counting each as it comes: who leaves early has used what came.
+
+        Where tokens have a price, this goes for an answer that is wanted whole as well: it is asked
+        for bit by bit, and put together here.
+        """
         await self._admit(request.adapter)
         written: dict[int, int] = {}
+        whole = None
+        if self._meter.is_charged and not request.stream:
+            request, whole = replace(request, stream=True), _Whole()
         async with aclosing(self._runtime.generate(request)) as batches:
             async for chunks in batches:
                 prompt = generated = 0
@@ -58,7 +67,9 @@ class MeteredRuntime:
                     generated += chunk.generated_tokens - written.get(chunk.index, 0)
                     written[chunk.index] = chunk.generated_tokens
                 self._meter.spend(prompt=prompt, generated=generated)
-                yield chunks
+                complete = chunks if whole is None else whole.add(chunks)
+                if complete:
+                    yield complete
 
     async def embed(self, request: Embed) -> Embeddings:
         """Return one vector an input."""
@@ -92,12 +103,18 @@ class MeteredRuntime:
     async def native(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the runtime's own server answer; what it says of usage ends here."""
         await self._admit()
+        has_head = False
+        if self._meter.is_charged:
+            scope = {**scope, "headers": [*scope["headers"], TELL_USAGE]}
 
         async def counted(message: Message) -> None:
+            nonlocal has_head
             used = message.pop(USAGE_KEY, None)
             if used is not None:
                 self._meter.spend(prompt=used[0], generated=used[1])
-            await send(message)
+            has_head = has_head or message["type"] == "http.response.start"
+            if has_head:
+                await send(message)
 
         await cast("NativeHttp", self._runtime).native(scope, receive, counted)
 
@@ -107,3 +124,19 @@ class MeteredRuntime:
         if adapter is not None and target.adapter is None:
             target = Target(model=target.model, adapter=adapter)
         await self._meter.admit(target)
+
+
+class _Whole:
+    """Puts continuations together that come bit by bit."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, list[Chunk]] = {}
+
+    def add(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """Take chunks; returns the continuations that are complete with them."""
+        complete: list[Chunk] = []
+        for chunk in chunks:
+            self._parts.setdefault(chunk.index, []).append(chunk)
+            if chunk.stop is not None:
+                complete.append(join(self._parts.pop(chunk.index)))
+        return complete

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from rayserve_platform.core.errors import PlatformError
 
@@ -33,10 +33,15 @@ class Principal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What is to be called: a model under its own id, never the caller's text, and its adapter."""
+    """What is to be called: a model under its own id, never the caller's text, and its adapter.
+
+    Args:
+        operation: `load` where the model is to be loaded or unloaded: a right of its own.
+    """
 
     model: str
     adapter: str | None = None
+    operation: Literal["call", "load"] = "call"
 
 
 class Access(Protocol):

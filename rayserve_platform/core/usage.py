@@ -12,8 +12,21 @@ ASGI lets messages have keys of their own; this one ends at the meter.
 """
 
 
+TELL_USAGE = (b"x-rayserve-tell-usage", b"1")
+"""A header for a runtime's own server: tell of tokens as they come, in messages of no other use
+before the answer's head. Clients can't send it."""
+
+
 class Meter(Protocol):
     """Counts one request."""
+
+    @property
+    def is_charged(self) -> bool:
+        """Whether a budget pays for the tokens of what has been admitted.
+
+        Then those of an answer that is left before its end must be known.
+        """
+        ...
 
     async def admit(self, target: Target) -> None:
         """Take a place for the request; a second time for the same target changes nothing.

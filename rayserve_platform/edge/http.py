@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Protocol
 
 from rayserve_platform.core.errors import PlatformError, Refusal, internal_error
@@ -142,7 +143,8 @@ class HttpEdge:
     async def _answer(self, protocol: HttpProtocol, exchange: Exchange) -> None:
         """Run the protocol and turn whatever it raises into an answer."""
         try:
-            check_headers(exchange.sent)
+            with entering(exchange.record) if self._gate else nullcontext():
+                check_headers(exchange.sent)
             if self._gate is not None:
                 await self._enter(self._gate, protocol, exchange)
             check_path(exchange.sent)

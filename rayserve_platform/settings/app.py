@@ -194,6 +194,15 @@ class App(Settings):
     ingress: Ingress = Ingress()
 
     @model_validator(mode="after")
+    def _checks_tokens_itself(self) -> "App":
+        if self.topology == "runtime" and self.ingress.auth is not None:
+            raise ValueError(
+                "ingress.auth: topology 'runtime' has no ingress; its gateway checks tokens, by an "
+                "ingress.auth of its own"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_repository(self) -> "App":
         if self.ingress.kserve.repository_api:
             scaled = self.deployment.get("autoscaling_config")

@@ -39,6 +39,8 @@ class ApiKey(Settings):
     """Models and adapters it may call, by their own ids. Null: every one."""
     protocols: tuple[ProtocolName, ...] | None = Field(default=None, min_length=1)
     """Wire APIs it may call. Null: every one."""
+    load: bool = False
+    """Whether it may also load and unload these models, where clients may do that."""
     created: AwareDatetime
     not_before: AwareDatetime | None = None
     expires: AwareDatetime | None = None

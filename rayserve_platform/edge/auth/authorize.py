@@ -48,6 +48,11 @@ class Permission:
             for denial in sorted(found, key=lambda one: one.code is Code.UNAVAILABLE):
                 raise denial
 
+    def grants_loading(self, document: Document) -> bool:
+        """Say whether a rule that was passed gave a right to load the model."""
+        passed = document.authorization
+        return any(rule.run.grants_loading and rule.name in passed for rule in self._rules)
+
     async def _one(self, rule: Compiled[Check], document: Document) -> Denial | None:
         try:
             if not rule.applies(document):

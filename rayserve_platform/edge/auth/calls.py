@@ -4,13 +4,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-import orjson
-
 from rayserve_platform.edge.auth.authority import Authorities
 from rayserve_platform.edge.auth.conditions import Computed, computed
 from rayserve_platform.edge.auth.document import Document
 from rayserve_platform.edge.auth.expression import EvaluationFault, Expression
-from rayserve_platform.edge.auth.selector import written
+from rayserve_platform.edge.auth.selector import as_json, written
 from rayserve_platform.edge.auth.verdict import Unavailable
 from rayserve_platform.settings.auth.rules import HttpCall
 
@@ -72,7 +70,7 @@ class Caller:
             return None
         values = {name: one.of(document) for name, one in self._parameters.items()}
         if self._call.contentType == "application/json":
-            return orjson.dumps(values, default=str)
+            return as_json(values)
         return urlencode({name: written(value) for name, value in values.items()}).encode()
 
     async def _sign(self, url: str, headers: dict[str, str]) -> str:

@@ -42,6 +42,8 @@ def _test(pattern: Pattern, named: Patterns, where: str) -> Test:
     if pattern.predicate is not None:
         return Expression(pattern.predicate, where).holds
     if pattern.patternRef is not None:
+        if pattern.patternRef not in named:
+            raise PolicyFault(f"{where}: patternRef '{pattern.patternRef}' is not in 'patterns'")
         return _every([_comparison(one, where) for one in named[pattern.patternRef]])
     if pattern.all is not None:
         return _every([_test(one, named, where) for one in pattern.all])

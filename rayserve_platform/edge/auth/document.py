@@ -58,7 +58,11 @@ class Document:
             elif name != "model":
                 roots[name] = self._root_of_request(name)
             elif self.target is not None:
-                roots[name] = {"name": self.target.model, "adapter": self.target.adapter or ""}
+                roots[name] = {
+                    "name": self.target.model,
+                    "adapter": self.target.adapter or "",
+                    "operation": self.target.operation,
+                }
         return roots
 
     def _root_of_request(self, name: str) -> Any:

@@ -99,6 +99,6 @@ async def explain(
         await guard.stop()
     steps += [f"response: {name}: {value}" for name, value in principal.headers]
     groups = f", in {', '.join(principal.groups)}" if principal.groups else ""
-    what = f"may call {target.adapter or target.model}" if target else "is known"
+    what = f"may {target.operation} {target.adapter or target.model}" if target else "is known"
     verdict = f"{principal.id}{groups} {what}"
     return Explained(steps=tuple(steps), verdict=verdict, is_allowed=True)

@@ -72,7 +72,7 @@ class Expression:
             member = member.get(name) if isinstance(member, dict) else None
         if isinstance(member, str):
             return member
-        found = self._compiled.eval(data=roots)
+        found = self._evaluated(roots)
         if found.type() == cel.Type.ERROR:
             raise EvaluationFault(f"{self.text}: {_reason(found.value())}")
         return found.plain_value()
@@ -83,11 +83,18 @@ class Expression:
         Raises:
             EvaluationFault: when it is neither true nor false.
         """
-        found = self._compiled.eval(data=roots)
+        found = self._evaluated(roots)
         if found.type() != cel.Type.BOOL:
             reason = _reason(found.value()) if found.type() == cel.Type.ERROR else found.type()
             raise EvaluationFault(f"{self.text}: neither true nor false: {reason}")
         return bool(found.value())
+
+    def _evaluated(self, roots: Mapping[str, Any]) -> Any:
+        try:
+            return self._compiled.eval(data=roots)
+        except RuntimeError:
+            # As of a text with half a character in it, which JSON may well have.
+            raise EvaluationFault(f"{self.text}: can't be evaluated over this request") from None
 
 
 def named(text: str) -> tuple[str, ...]:

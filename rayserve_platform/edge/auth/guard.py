@@ -45,6 +45,7 @@ DECISIONS = Counter(
 )
 
 SCOPE = "key scope"
+LOAD = "load"
 
 
 class Known:
@@ -83,6 +84,7 @@ class Guard:
         self._permission = Permission(policy, self._sources)
         self.responses = Responses(policy)
         self._callbacks = Callbacks(policy, self._sources)
+        self._load = Conditions(settings.load, policy.patterns, LOAD)
         self.secret_headers = _secret_headers(policy)
         self.secret_parameters = frozenset(
             rule.credentials.queryString.name
@@ -161,6 +163,8 @@ class Guard:
                 await self._bounded("authorization", self._permission.check(document))
             else:
                 await self._permission.check(document)
+            if target.operation == "load":
+                self._check_loading(known.key, document)
         except Denial as denial:
             told = self._told(denial, document)
             told.principal, told.model = known.principal, target.adapter or target.model
@@ -171,6 +175,21 @@ class Guard:
         if not headers and not metadata:
             return known.principal
         return replace(known.principal, headers=headers, metadata=metadata)
+
+    def _check_loading(self, key: Key | None, document: Document) -> None:
+        """Refuse whoever was given no right to load models, besides that to call them."""
+        if key is not None:
+            if not key.load:
+                raise forbidden(SCOPE, f"the key {key.id} is not for loading models")
+        elif self._load:
+            try:
+                may_load = self._load.hold(document)
+            except EvaluationFault as fault:
+                raise forbidden(LOAD, str(fault)) from None
+            if not may_load:
+                raise forbidden(LOAD, "the patterns of auth.load don't hold")
+        elif not self._permission.grants_loading(document):
+            raise forbidden(LOAD, "neither auth.load nor a SubjectAccessReview gives the right")
 
     def _told(self, denial: Denial, document: Document) -> Denial:
         """Count a refusal, write down why, and return it as the policy wants it to look."""

@@ -15,6 +15,7 @@ class Key:
         groups: of the principal, as of when the key was made.
         models: that it may call, by id or adapter name; None: all.
         protocols: that it may be used with (`openai`, `caikit`, …); None: all.
+        load: whether it may load and unload the models that it may call.
         identity: what `auth.identity` says besides, for conditions.
     """
 
@@ -23,6 +24,7 @@ class Key:
     groups: tuple[str, ...] = ()
     models: frozenset[str] | None = None
     protocols: frozenset[str] | None = None
+    load: bool = False
     identity: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -2,8 +2,8 @@
 
 import logging
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from rayserve_platform.core.errors import Code
 from rayserve_platform.edge.auth.conditions import Computed, Patterns, computed
@@ -17,6 +17,8 @@ from rayserve_platform.settings.auth.policy import Policy
 from rayserve_platform.settings.auth.response import DenyWith, Success
 
 log = logging.getLogger("rayserve.auth")
+
+T = TypeVar("T")
 
 PHASE = "response.success"
 NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -59,13 +61,12 @@ class Responses:
 
     def headers(self, document: Document) -> tuple[tuple[str, str], ...]:
         """Return the headers for the engine; one that can't be written is left out."""
-        found = _values(self._headers, document)
-        texts = ((key.lower(), written(value)) for key, value in found.items())
-        return tuple((key, text) for key, text in texts if is_fit(text))
+        found = _values(self._headers, document, written)
+        return tuple((key.lower(), text) for key, text in found.items() if is_fit(text))
 
     def metadata(self, document: Document) -> Mapping[str, Any]:
         """Return the metadata for limits and logs."""
-        return _values(self._metadata, document)
+        return _values(self._metadata, document, lambda found: found)
 
     def dressed(self, denial: Denial, document: Document) -> Denial:
         """Return a refusal as the policy wants it to look."""
@@ -124,12 +125,14 @@ def _items(rules: Mapping[str, Success], named: Patterns, phase: str) -> list[Co
     return [rule for group in by_priority(compiled) for rule in group]
 
 
-def _values(rules: list[Compiled[Item]], document: Document) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _values(
+    rules: list[Compiled[Item]], document: Document, form: Callable[[Any], T]
+) -> dict[str, T]:
+    found: dict[str, T] = {}
     for rule in rules:
         try:
             if rule.applies(document):
-                found[rule.run.key] = rule.run.of(document)
+                found[rule.run.key] = form(rule.run.of(document))
         except EvaluationFault as fault:
             document.tell(f"{rule.where}: left out: {fault}")
             log.warning("%s is left out: %s", rule.where, fault)

@@ -6,12 +6,12 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
-import orjson
 from cachebox import VTTLCache
 
 from rayserve_platform.edge.auth.conditions import Computed, Conditions, Patterns
 from rayserve_platform.edge.auth.document import Document
-from rayserve_platform.edge.auth.selector import written
+from rayserve_platform.edge.auth.expression import EvaluationFault
+from rayserve_platform.edge.auth.selector import as_json, written
 from rayserve_platform.edge.auth.verdict import POSITIVE_TTL_S
 from rayserve_platform.settings.auth.rules import Rule
 from rayserve_platform.settings.auth.values import Cache
@@ -84,7 +84,8 @@ class Compiled(Generic[T]):
             return await ask()
         target = document.target
         whom = written(document.identity)
-        key = written([self._key.of(document), whom, target and [target.model, target.adapter]])
+        what = target and [target.model, target.adapter, target.operation]
+        key = written([self._key.of(document), whom, what])
         kept = self._kept.get(key)
         if kept is None:
             asked_at = time.monotonic()
@@ -92,7 +93,7 @@ class Compiled(Generic[T]):
             ttl_s = self._key.ttl_s - (time.monotonic() - asked_at)
             if ttl_s > 0:
                 # It may be larger than all may be together, or too deep to be measured.
-                with suppress(OverflowError, orjson.JSONEncodeError):
+                with suppress(OverflowError, EvaluationFault):
                     self._kept.insert(key, kept, ttl=ttl_s)
         return kept[0]
 
@@ -104,4 +105,4 @@ def by_priority(rules: Iterable[Compiled[T]]) -> Sequence[Sequence[Compiled[T]]]
 
 
 def _size(key: str, kept: Any) -> int:
-    return len(key) + len(orjson.dumps(kept, default=str))
+    return len(key) + len(as_json(kept))

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from rayserve_platform.edge.auth.expression import ROOTS, PolicyFault, named
+from rayserve_platform.edge.auth.expression import ROOTS, EvaluationFault, PolicyFault, named
 
 Step = Callable[[Any], Any]
 
@@ -46,7 +46,11 @@ class Selector:
             self._pieces.append(self._path(text))
 
     def value(self, roots: Mapping[str, Any]) -> Any:
-        """Return what is there, or None."""
+        """Return what is there, or None.
+
+        Raises:
+            EvaluationFault: as `written`.
+        """
         if len(self._pieces) == 1 and not isinstance(self._pieces[0], str):
             return _walk(self._pieces[0], roots)
         return "".join(
@@ -91,14 +95,39 @@ class Selector:
 
 
 def written(found: Any) -> str:
-    """Return a value as text, as GJSON writes it: null as nothing, containers as JSON."""
+    """Return a value as text, as GJSON writes it: null as nothing, containers as JSON.
+
+    Raises:
+        EvaluationFault: as `as_json`.
+    """
     if found is None:
         return ""
     if isinstance(found, str):
-        return found
+        return found if found.isascii() else _sound(found)
     if isinstance(found, bytes | bytearray):
         return bytes(found).decode("utf-8", "replace")
-    return orjson.dumps(found, default=str).decode()
+    return as_json(found).decode()
+
+
+def as_json(found: Any) -> bytes:
+    """Return a value as JSON; keys that are no texts, as those of CEL's maps, become some.
+
+    Raises:
+        EvaluationFault: when it has what JSON can't say: half a character, a number beyond 64 bits,
+            too many levels.
+    """
+    try:
+        return orjson.dumps(found, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise EvaluationFault(f"a value can't be written as JSON: {error}") from None
+
+
+def _sound(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise EvaluationFault("a text has half a character") from None
+    return text
 
 
 def _walk(steps: Sequence[Step], roots: Any) -> Any:

@@ -90,7 +90,7 @@ def rotate(
     is_early = old.state(now) == "not yet"
     begins = old.not_before if is_early else None
     lifetime = None if old.expires is None else old.expires - (old.not_before or old.created)
-    same = old.model_dump(include={"principal", "groups", "models", "protocols", "note"})
+    same = old.model_dump(include={"principal", "groups", "models", "protocols", "load", "note"})
     expires = None if lifetime is None else (begins or now) + lifetime
     changed, new, token = create(file, pepper, now=now, not_before=begins, expires=expires, **same)
     end = now + overlap

@@ -64,6 +64,7 @@ class _Entry:
             groups=kept.groups,
             models=None if kept.models is None else frozenset(kept.models),
             protocols=None if kept.protocols is None else frozenset(kept.protocols),
+            load=kept.load,
             identity={"note": kept.note} if kept.note else {},
         )
 

@@ -31,6 +31,11 @@ class RequestMeter:
             return []
         return next((share.headers for share in self._shares.values()), [])
 
+    @property
+    def is_charged(self) -> bool:
+        """Whether a budget pays for the request's tokens."""
+        return any(share.is_charged for share in self._shares.values())
+
     async def admit(self, target: Target) -> None:
         """Take a share; the parts of one request, which may come at once, take one together.
 

@@ -41,6 +41,11 @@ class Share:
         """Say which budgets pay for the request's tokens."""
         self._budgets = budgets
 
+    @property
+    def is_charged(self) -> bool:
+        """Whether there are any."""
+        return bool(self._budgets)
+
     def spend(self, tokens: int) -> None:
         """Count tokens that were used."""
         for budget in self._budgets:

@@ -18,7 +18,7 @@ from rayserve_platform.core.runtime import NativeHttp
 from rayserve_platform.edge.exchange import Exchange, status_of
 from rayserve_platform.edge.fetch import fetch
 from rayserve_platform.edge.json import check_once
-from rayserve_platform.protocols.openai import answer, documents, form, guard, native
+from rayserve_platform.protocols.openai import answer, documents, form, guard, native, stored
 from rayserve_platform.protocols.openai.render import error_object, model_objects
 from rayserve_platform.protocols.openai.routes import Route, match
 from rayserve_platform.protocols.openai.translate import invalid, parse
@@ -71,7 +71,7 @@ class OpenAIHttp:
             local: Callable[..., Any] = getattr(self, f"_{route.verb}")
             await local(exchange, **parameters)
         else:
-            await self._serve(exchange, route)
+            await self._serve(exchange, route, parameters.get("response_id"))
 
     async def _no_route(
         self, exchange: Exchange, method: str, path: str, allowed: tuple[str, ...]
@@ -82,7 +82,7 @@ class OpenAIHttp:
         body = error_object(error, exchange.request_id)
         await exchange.json(405, body, [(b"allow", ", ".join(allowed).encode())])
 
-    async def _serve(self, exchange: Exchange, route: Route) -> None:
+    async def _serve(self, exchange: Exchange, route: Route, response_id: str | None) -> None:
         """Find the model that a body names, and let its runtime answer."""
         body = await exchange.body()
         content = _decode(exchange, body)
@@ -97,7 +97,10 @@ class OpenAIHttp:
         if _is_form(exchange) and in_form is None:
             await self._check_adapters(served)
         if route.key in served.card.native:
-            body = _own_name(served, content, body)
+            changes: dict[str, Any] = {}
+            if exchange.session is not None:
+                changes = stored.bound(route, content, response_id, exchange.session.principal)
+            body = _written(served, content, body, changes)
             await native.forward(
                 exchange, cast("NativeHttp", served.runtime), body, is_json=bool(content)
             )
@@ -207,18 +210,20 @@ def _decode(exchange: Exchange, body: bytes) -> dict[str, Any]:
     return content
 
 
-def _own_name(served: Served, content: dict[str, Any], body: bytes) -> bytes:
+def _written(
+    served: Served, content: dict[str, Any], body: bytes, changes: dict[str, Any]
+) -> bytes:
     """Let a native server read the name that was decided upon, and that it knows.
 
     A gateway may call a model otherwise, and the body need not name what the query does.
     """
-    card, written = served.card, content.get("model")
-    own = served.adapter or card.id
-    is_alias = served.adapter is None and written in card.aliases
-    if not content or written == own or is_alias:
+    card, named = served.card, content.get("model")
+    is_alias = served.adapter is None and named in card.aliases
+    own = named if is_alias else served.adapter or card.id
+    if not content or (named == own and not changes):
         return body
     try:
-        return orjson.dumps({**content, "model": own})
+        return orjson.dumps({**content, **changes, "model": own})
     except orjson.JSONEncodeError:
         # It has been decoded from JSON, so depth is all that can be wrong: 254 levels are written.
         raise invalid("The request body is nested too deeply.", "body") from None

@@ -14,9 +14,14 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 
 class Tally:
-    """Tokens of one HTTP request that nobody has been told of yet."""
+    """Tokens of one HTTP request that nobody has been told of yet.
 
-    def __init__(self) -> None:
+    Args:
+        is_watched: tokens are to be counted as they come, also of an answer that is wanted whole.
+    """
+
+    def __init__(self, *, is_watched: bool = False) -> None:
+        self.is_watched = is_watched
         self._prompt = 0
         self._generated = 0
 
@@ -43,13 +48,17 @@ class CountingLLM(AsyncLLM):  # type: ignore[misc]  # vllm is not followed
 
     def generate(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         """Generate, and count."""
-        outputs: AsyncGenerator[Any, None] = super().generate(*args, **kwargs)
         tally = TALLY.get()
         if tally is None:
-            return outputs
-        params = kwargs["sampling_params"] if "sampling_params" in kwargs else args[1]
-        is_cumulative = params.output_kind == RequestOutputKind.CUMULATIVE
-        return counted(outputs, tally, is_cumulative=is_cumulative)
+            plain: AsyncGenerator[Any, None] = super().generate(*args, **kwargs)
+            return plain
+        kind = _params(args, kwargs).output_kind
+        is_gathered = tally.is_watched and kind == RequestOutputKind.FINAL_ONLY
+        if is_gathered:
+            args, kwargs = _bit_by_bit(args, kwargs)
+        is_cumulative = kind == RequestOutputKind.CUMULATIVE
+        outputs = counted(super().generate(*args, **kwargs), tally, is_cumulative=is_cumulative)
+        return gathered(outputs) if is_gathered else outputs
 
     def encode(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         """Pool, and count."""
@@ -75,6 +84,35 @@ async def counted(
                 written[choice.index] = count
             tally.add(prompt=prompt, generated=generated)
             yield output
+
+
+async def gathered(outputs: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    """Put an answer's parts together, in the way vLLM itself does; its choices in their order."""
+    whole: Any = None
+    async with aclosing(outputs):
+        async for output in outputs:
+            if whole is None:
+                whole = output
+            else:
+                whole.add(output, aggregate=True)
+    if whole is not None:
+        whole.outputs.sort(key=lambda choice: choice.index)
+        yield whole
+
+
+def _params(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return kwargs["sampling_params"] if "sampling_params" in kwargs else args[1]
+
+
+def _bit_by_bit(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of `generate` for the same answer in parts."""
+    params = _params(args, kwargs).clone()
+    params.output_kind = RequestOutputKind.DELTA
+    if "sampling_params" in kwargs:
+        return args, {**kwargs, "sampling_params": params}
+    return (args[0], params, *args[2:]), kwargs
 
 
 def _choices(output: Any) -> list[Any]:

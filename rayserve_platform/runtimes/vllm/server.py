@@ -6,6 +6,7 @@ here. Which of its routes can be reached is the ingress's decision.
 """
 
 import argparse
+import asyncio
 import contextlib
 import json
 import logging
@@ -19,8 +20,11 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from rayserve_platform.core.runtime import Message, Receive, Scope, Send
-from rayserve_platform.core.usage import USAGE_KEY
+from rayserve_platform.core.usage import TELL_USAGE, USAGE_KEY
 from rayserve_platform.runtimes.vllm.counting import TALLY, Tally
+
+TELL_S = 0.25
+"""So long tokens of an answer that is wanted whole may be unknown to its meter."""
 
 log = logging.getLogger("rayserve.vllm")
 
@@ -55,10 +59,14 @@ class NativeServer:
 
         Some of vLLM's routes report a dead engine as a failure of their own (500).
         """
-        tally = Tally()
+        is_watched = TELL_USAGE in scope["headers"]
+        tally = Tally(is_watched=is_watched)
         TALLY.set(tally)
+        telling = asyncio.create_task(_tell(tally, send)) if is_watched else None
 
         async def corrected(message: Message) -> None:
+            if telling is not None:
+                telling.cancel()  # from now on the answer's own messages tell
             if message.get("status", 0) >= 500 and self._app.state.engine_client.errored:
                 message["status"] = 503
             used = tally.take()
@@ -66,7 +74,12 @@ class NativeServer:
                 message[USAGE_KEY] = used
             await send(message)
 
-        await self._app(scope, receive, corrected)
+        try:
+            await self._app(scope, receive, corrected)
+        finally:
+            if telling is not None:
+                telling.cancel()
+                await asyncio.gather(telling, return_exceptions=True)
 
     @property
     def routes(self) -> frozenset[str]:
@@ -85,6 +98,16 @@ class NativeServer:
     async def close(self) -> None:
         """End its background work."""
         await self._life.aclose()
+
+
+async def _tell(tally: Tally, send: Send) -> None:
+    """Tell of tokens while there is no answer yet: whoever leaves before it has used them."""
+    while True:
+        await asyncio.sleep(TELL_S)
+        used = tally.take()
+        if used is not None:
+            body = {"type": "http.response.body", "body": b"", "more_body": True}
+            await send({**body, USAGE_KEY: used})
 
 
 class ErrorAnswer:

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from rayserve_platform.settings.auth.policy import Policy
 from rayserve_platform.settings.auth.rules import Url
+from rayserve_platform.settings.auth.values import Pattern
 from rayserve_platform.settings.model import Settings
 
 
@@ -50,9 +51,14 @@ class Auth(Settings):
     """An AuthConfig's `spec`, or the whole manifest. With `keys` alone it need not be given: then
     every key may do what its own scope says."""
     policy_file: str | None = None
-    """A file with the same, in YAML, mounted into the replica; in place of `policy`."""
+    """A file with the same, in YAML, mounted into the replica; in place of `policy`. Read when a
+    replica starts: a change counts after the next deployment. Keys and Secrets are followed."""
     keys: Keys | None = None
     """API keys for people without Kubernetes; a rule with `apiKey: {}` takes them."""
+    load: tuple[Pattern, ...] = ()
+    """Who may load and unload models (`ingress.kserve.repository_api`) besides calling them: those
+    for whom all of these hold. Without any, those whom a SubjectAccessReview of the policy lets
+    `update` the resource. A key says it by itself: `rayserve keys create --load`."""
     public: tuple[Literal["docs", "metrics"], ...] = ()
     """What is answered without a token, besides liveness and readiness."""
     budget_s: float = Field(default=2.0, gt=0, le=30)

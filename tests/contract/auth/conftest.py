@@ -91,12 +91,15 @@ class Repository:
 async def guarded(
     policy: Any, protocol: str, *runtimes: Any, auth: Any = None, **ingress: Any
 ) -> AsyncIterator[Guarded]:
-    """Serve the two models, or other runtimes, through one protocol."""
+    """Serve the two models, or other runtimes, through one protocol.
+
+    Whoever may call one may load it as well, unless `auth` says otherwise.
+    """
     served = runtimes or (runtime("alpha"), runtime("beta"))
     settings = Ingress.model_validate(
         {
             "protocols": [protocol],
-            "auth": {"policy": policy, **(auth or {})},
+            "auth": {"policy": policy, "load": [{"predicate": "true"}], **(auth or {})},
             "kserve": {"repository_api": True},
             **ingress,
         }

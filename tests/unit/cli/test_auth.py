@@ -112,3 +112,11 @@ def test_what_is_no_policy_is_told(check, tmp_path):
     missing = CliRunner().invoke(main, ["auth", "check", str(tmp_path / "none.yaml")])
     assert missing.exit_code == 1
     assert "can't be read" in missing.output
+
+
+def test_a_right_to_load_is_explained(check):
+    asked = ("--request", "POST /v2/repository/models/llama/load", "-H", "X-User: llama")
+    told = check(*asked, "--model", "llama", "--load", code=1).splitlines()
+    assert told[1] == "  authorization.own: passed"
+    assert "(load: neither auth.load nor a SubjectAccessReview gives the right)" in told[-1]
+    assert "need --model" in check("--request", "POST /x", "--load", code=2)

@@ -1,6 +1,8 @@
 """What a meter is asked and told, verb by verb."""
 
 import asyncio
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from rayserve_platform.core.metered import MeteredRuntime
 from rayserve_platform.core.principal import Target
 from rayserve_platform.core.scores import Score
 from rayserve_platform.core.tensors import Infer, Tensor
-from rayserve_platform.core.usage import METER, USAGE_KEY, admit
+from rayserve_platform.core.usage import METER, TELL_USAGE, USAGE_KEY, admit
 
 TARGET = Target(model="fake")
 PROMPT = "why?"
@@ -22,7 +24,8 @@ PROMPT = "why?"
 class Meter:
     """Notes what it is asked and told."""
 
-    def __init__(self, *, refuses: bool = False) -> None:
+    def __init__(self, *, refuses: bool = False, is_charged: bool = False) -> None:
+        self.is_charged = is_charged
         self.admitted: list[Target] = []
         self.spent: list[tuple[int, int]] = []
         self._refuses = refuses
@@ -107,6 +110,35 @@ async def test_leaving_early_ends_the_engine_s_work_and_has_cost_what_came(engin
     assert meter.total == (len(PROMPT), 2)
 
 
+@pytest.mark.parametrize("n", [1, 3])
+async def test_a_whole_text_is_the_same_where_its_tokens_are_charged(engine, n):
+    asked = request(n=n)
+    answers = []
+    for is_charged in (False, True):
+        meter = Meter(is_charged=is_charged)
+        runtime = MeteredRuntime(engine, meter, TARGET)
+        chunks = [one async for batch in runtime.generate(asked) for one in batch]
+        answers.append([replace(one, seed=None) for one in chunks])
+        assert meter.total == (len(PROMPT), 4 * n)
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == n
+
+
+async def test_leaving_a_whole_text_before_its_end_has_cost_what_was_written(make_fake, eventually):
+    engine, meter = make_fake(token_s=600), Meter(is_charged=True)
+    runtime = MeteredRuntime(engine, meter, TARGET)
+
+    async def ask():
+        async with aclosing(runtime.generate(request())) as batches:
+            return [batch async for batch in batches]
+
+    asking = asyncio.create_task(ask())
+    await eventually(lambda: meter.total == (len(PROMPT), 1))
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert engine.running == 0
+
+
 async def test_an_adapter_that_the_request_names_is_the_target(engine):
     meter = Meter()
     runtime = MeteredRuntime(engine, meter, TARGET)
@@ -135,6 +167,33 @@ async def test_what_an_engine_s_own_server_tells_ends_at_the_meter():
     with pytest.raises(PlatformError, match="no more"):
         await MeteredRuntime(server, Meter(refuses=True), TARGET).native({}, None, send)  # type: ignore[arg-type]
     assert len(sent) == 3
+
+
+async def test_an_engine_s_own_server_tells_before_its_answer_where_tokens_are_charged():
+    asked: list[Any] = []
+
+    class Server:
+        async def native(self, scope, receive, send):
+            asked.append(scope["headers"])
+            told = {"type": "http.response.body", "body": b"", "more_body": True}
+            await send({**told, USAGE_KEY: (7, 1)})
+            await send({**told, USAGE_KEY: (0, 2)})
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"b", USAGE_KEY: (0, 1)})
+
+    sent: list[Any] = []
+
+    async def send(message):
+        sent.append(message)
+
+    server: Any = Server()
+    scope = {"headers": [(b"a", b"b")]}
+    for is_charged in (True, False):
+        meter = Meter(is_charged=is_charged)
+        await MeteredRuntime(server, meter, TARGET).native(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
+        assert meter.total == (7, 4)
+    assert [message["type"][14:] for message in sent] == ["start", "body"] * 2
+    assert asked == [[(b"a", b"b"), TELL_USAGE], [(b"a", b"b")]]
 
 
 async def test_a_catalog_meters_where_a_request_has_a_meter_and_else_does_nothing(make_fake):

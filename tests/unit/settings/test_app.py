@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -78,3 +80,11 @@ def test_the_default_of_new_tokens_is_within_their_limit():
     assert problems(Tgis, max_new_tokens=16) == [line]
     assert Tgis(max_new_tokens=16, default_max_new_tokens=None).max_new_tokens == 16
     assert (Tgis().default_max_new_tokens, Tgis().max_new_tokens) == (20, 1024)
+
+
+def test_token_checks_of_a_runtime_without_an_ingress_are_refused():
+    checked: dict[str, Any] = {"auth": {"policy": {"authentication": {"a": {"anonymous": {}}}}}}
+    content = {"model": {"id": "m"}, "topology": "runtime", "ingress": checked}
+    (problem,) = problems(FakeApp, **content)
+    assert "ingress.auth: topology 'runtime' has no ingress" in problem
+    FakeApp.model_validate({**content, "topology": "separate"})

@@ -21,6 +21,8 @@ class AccessCheck:
 
     Where the user is the one that a TokenReview named, the API gets uid, groups and extra of that
     user as well, so that bindings to groups count; Authorino passes the name alone.
+
+    Loading and unloading a resource is `update`, whatever verb the policy has for calling it.
     """
 
     waits = True
@@ -44,6 +46,11 @@ class AccessCheck:
                 if value is not None
             }
 
+    @property
+    def grants_loading(self) -> bool:
+        """Where it is about a resource: then it asks for a verb of its own."""
+        return self._attributes is not None
+
     async def check(self, document: Document) -> Any:
         """Ask, or remember what was answered."""
         spec = self._spec(document)
@@ -57,6 +64,8 @@ class AccessCheck:
             path, verb = document.request.path, document.request.method.lower()
             return {**spec, "nonResourceAttributes": {"path": path, "verb": verb}}
         values = {name: written(one.of(document)) for name, one in self._attributes.items()}
+        if document.target is not None and document.target.operation == "load":
+            values["verb"] = "update"
         return {**spec, "resourceAttributes": values}
 
     def _subject(self, document: Document) -> dict[str, Any]:

@@ -13,6 +13,11 @@ class Check(Protocol):
     waits: bool
     """Whether it may wait for somebody."""
 
+    @property
+    def grants_loading(self) -> bool:
+        """Whether whoever passes it when a model is to be loaded has a right to just that."""
+        ...
+
     async def check(self, document: Document) -> Any:
         """Return what `auth.authorization` shall say of it.
 
@@ -32,6 +37,7 @@ class PatternCheck:
     """All patterns must hold."""
 
     waits = False
+    grants_loading = False
 
     def __init__(self, conditions: Conditions) -> None:
         self._conditions = conditions

@@ -4,11 +4,13 @@ import asyncio
 import base64
 import json
 import time
+import warnings
 from typing import Any
 
 import pytest
 from joserfc import jwt
-from joserfc.jwk import OctKey, RSAKey
+from joserfc.errors import SecurityWarning
+from joserfc.jwk import OctKey, OKPKey, RSAKey
 
 from rayserve_platform.core.errors import Code
 from rayserve_platform.edge.auth.denial import Denial
@@ -241,3 +243,19 @@ async def test_a_callers_name_is_the_issuers_not_one_that_they_choose(
 ) -> None:
     ask = await guarded(policy_of(issuer))
     assert (await ask(issuer.token(username="admin"))).id == "alice"
+
+
+@pytest.mark.parametrize("algorithm", ["EdDSA", "Ed25519"])
+async def test_edwards_signatures_are_taken_without_silencing_all_warnings(
+    issuer: Issuer, guarded: Any, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    issuer.keys["ed"] = OKPKey.generate_key("Ed25519", {"kid": "ed", "use": "sig"})
+    issuer.signs_with = "ed"
+    ask = await guarded(policy_of(issuer, algorithms=[algorithm]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SecurityWarning)
+        token = issuer.token(header={"alg": algorithm})
+    assert (await ask(token)).id == "alice"  # now its keys are known
+    with monkeypatch.context() as patched:
+        patched.delattr(warnings, "catch_warnings")  # it is not safe where threads are
+        assert (await ask(token)).id == "alice"

@@ -150,6 +150,7 @@ def test_rotation_gives_the_same_rights_and_ends_the_old_key_after_the_overlap()
         "groups": ("gold",),
         "models": ("m",),
         "protocols": ("openai",),
+        "load": True,
         "note": "ci",
     }
     file, old, token = made(**rights, expires=NOW + 90 * DAY)

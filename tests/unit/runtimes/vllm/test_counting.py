@@ -3,7 +3,7 @@
 import pytest
 from vllm.outputs import CompletionOutput, PoolingOutput, PoolingRequestOutput, RequestOutput
 
-from rayserve_platform.runtimes.vllm.counting import Tally, counted
+from rayserve_platform.runtimes.vllm.counting import Tally, counted, gathered
 
 PROMPT = [10, 11, 12]
 
@@ -62,6 +62,23 @@ async def test_a_pooled_prompt_counts_and_nothing_is_written():
         finished=True,
     )
     assert (await run([pooled], is_cumulative=False)).take() == (3, 0)
+
+
+async def test_parts_make_the_answer_that_vllm_makes_of_them_with_its_choices_in_order():
+    parts = [
+        output(choice(1, 5)),
+        output(choice(0, 1, 2)),
+        output(choice(1, 6)),
+        output(choice(0, 3), finished=True),
+    ]
+
+    async def source():
+        for part in parts:
+            yield part
+
+    (whole,) = [one async for one in gathered(source())]
+    assert [list(one.token_ids) for one in whole.outputs] == [[1, 2, 3], [5, 6]]
+    assert whole.finished
 
 
 async def test_whoever_leaves_early_has_used_what_came():
