@@ -4,6 +4,7 @@ A runtime with an OpenAI server of its own (`ModelCard.native`) answers the body
 feature of that server works; for the others the ingress translates to the vocabulary.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import parse_qs
@@ -18,7 +19,9 @@ from rayserve_platform.core.runtime import NativeHttp
 from rayserve_platform.edge.exchange import Exchange, status_of
 from rayserve_platform.edge.fetch import fetch
 from rayserve_platform.edge.json import check_once
+from rayserve_platform.edge.media import Fetcher
 from rayserve_platform.protocols.openai import answer, documents, form, guard, native
+from rayserve_platform.protocols.openai.media import fill
 from rayserve_platform.protocols.openai.render import error_object, model_objects
 from rayserve_platform.protocols.openai.routes import Route, match
 from rayserve_platform.protocols.openai.translate import invalid, parse
@@ -31,17 +34,24 @@ class OpenAIHttp:
         catalog: the models served.
         docs: whether `/docs` and `/openapi.json` are served.
         caps: what one request may ask for.
+        fetcher: fetches the files that a request names, of the hosts that `caps` allows.
     """
 
     name = "openai"
     exempt = probes = frozenset({"/health"})
 
     def __init__(
-        self, catalog: Catalog, *, docs: bool = True, caps: guard.Caps | None = None
+        self,
+        catalog: Catalog,
+        *,
+        docs: bool = True,
+        caps: guard.Caps | None = None,
+        fetcher: Fetcher | None = None,
     ) -> None:
         self._catalog = catalog
         self._has_docs = docs
         self._caps = caps or guard.Caps()
+        self._fetcher = fetcher or Fetcher()
 
     def claims(self, path: str) -> bool:
         """Every path that some route of the allow-list has, whatever the method."""
@@ -90,14 +100,18 @@ class OpenAIHttp:
         name = content.get("model", _queried_model(exchange, in_form))
         if name is not None and not isinstance(name, str):
             raise invalid("'model' must be a string.", "model")
-        guard.check(content, self._caps)
+        elsewhere = guard.check(content, self._caps)
         served = await self._catalog.resolve(name)
         exchange.record.model = served.adapter or served.card.id
         _check_attended(route, content)
         if _is_form(exchange) and in_form is None:
             await self._check_adapters(served)
         if route.key in served.card.native:
-            body = _own_name(served, content, body)
+            named = _own_name(served, content)
+            if elsewhere:
+                await fill(elsewhere, self._fetcher)
+            if elsewhere or named is not content:
+                body = await asyncio.to_thread(_dumps, named) if elsewhere else _dumps(named)
             await native.forward(
                 exchange, cast("NativeHttp", served.runtime), body, is_json=bool(content)
             )
@@ -207,7 +221,7 @@ def _decode(exchange: Exchange, body: bytes) -> dict[str, Any]:
     return content
 
 
-def _own_name(served: Served, content: dict[str, Any], body: bytes) -> bytes:
+def _own_name(served: Served, content: dict[str, Any]) -> dict[str, Any]:
     """Let a native server read the name that was decided upon, and that it knows.
 
     A gateway may call a model otherwise, and the body need not name what the query does.
@@ -215,10 +229,12 @@ def _own_name(served: Served, content: dict[str, Any], body: bytes) -> bytes:
     card, written = served.card, content.get("model")
     own = served.adapter or card.id
     is_alias = served.adapter is None and written in card.aliases
-    if not content or written == own or is_alias:
-        return body
+    return content if not content or written == own or is_alias else {**content, "model": own}
+
+
+def _dumps(content: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps({**content, "model": own})
+        return orjson.dumps(content)
     except orjson.JSONEncodeError:
         # It has been decoded from JSON, so depth is all that can be wrong: 254 levels are written.
         raise invalid("The request body is nested too deeply.", "body") from None
