@@ -156,6 +156,10 @@ class Ingress(Settings):
     limits: Limits = Limits()
     auth: Auth | None = Field(default=None, exclude_if=lambda value: value is None)
     """Token checks. Without them whoever reaches the ingress may call every model."""
+    cache_salt: Literal["principal", "off"] = "principal"
+    """With `auth`: whether an engine that remembers the beginnings of prompts (vLLM's prefix cache)
+    does so for each caller apart: how fast an answer begins tells what was asked before. The price:
+    a system prompt that callers share is computed and kept once for each. `off` shares all."""
     tgis: Tgis = Tgis()
     """For an ingress that speaks `tgis`."""
     caikit: Caikit = Caikit()

@@ -26,6 +26,18 @@ from rayserve_platform.protocols.openai.render import error_object, model_object
 from rayserve_platform.protocols.openai.routes import Route, match
 from rayserve_platform.protocols.openai.translate import invalid, parse
 
+UNSALTED = frozenset(
+    {
+        "/tokenize",
+        "/detokenize",
+        "/v1/messages/count_tokens",
+        "/v1/responses/{response_id}/cancel",
+    }
+)
+"""Routes on which no model reads a prompt."""
+LARGE_BYTES = 2**20
+"""A body that is written anew in a thread: it takes milliseconds."""
+
 
 class OpenAIHttp:
     """The protocol as the edge sees it.
@@ -107,11 +119,14 @@ class OpenAIHttp:
         if _is_form(exchange) and in_form is None:
             await self._check_adapters(served)
         if route.key in served.card.native:
-            named = _own_name(served, content)
+            own = _own_name(served, content)
+            if served.salt is not None and content and route.template not in UNSALTED:
+                own = {**own, "cache_salt": served.salt.mixed(_own_salt(content))}
             if elsewhere:
                 await fill(elsewhere, self._fetcher)
-            if elsewhere or named is not content:
-                body = await asyncio.to_thread(_dumps, named) if elsewhere else _dumps(named)
+            if elsewhere or own is not content:
+                is_large = bool(elsewhere) or len(body) > LARGE_BYTES
+                body = await asyncio.to_thread(_dumps, own) if is_large else _dumps(own)
             await native.forward(
                 exchange, cast("NativeHttp", served.runtime), body, is_json=bool(content)
             )
@@ -230,6 +245,13 @@ def _own_name(served: Served, content: dict[str, Any]) -> dict[str, Any]:
     own = served.adapter or card.id
     is_alias = served.adapter is None and written in card.aliases
     return content if not content or written == own or is_alias else {**content, "model": own}
+
+
+def _own_salt(content: dict[str, Any]) -> str | None:
+    own = content.get("cache_salt")
+    if own is not None and not (isinstance(own, str) and own):
+        raise invalid("'cache_salt' must be a string that is not empty.", "cache_salt")
+    return own
 
 
 def _dumps(content: dict[str, Any]) -> bytes:
