@@ -13,6 +13,7 @@ from rayserve_platform.core.errors import Code, PlatformError, no_such_model
 from rayserve_platform.core.metered import MeteredRuntime
 from rayserve_platform.core.principal import ACCESS, Access, Target
 from rayserve_platform.core.runtime import Runtime
+from rayserve_platform.core.salted import Salt, SaltedRuntime
 from rayserve_platform.core.sight import shown, to_ask, visible_of
 from rayserve_platform.core.tensors import Value, VersionState
 from rayserve_platform.core.usage import METER
@@ -32,6 +33,7 @@ class Catalog:
             reached yet: it may be loading, waking or being replaced.
         guarded: whoever asks must have an `ACCESS`, and gets to know only what it allows: for all
             else the catalog answers as if it were not there.
+        salted: of a guarded catalog, whether callers are kept apart in what engines remember.
     """
 
     def __init__(
@@ -40,9 +42,11 @@ class Catalog:
         *,
         load_wait_s: float = LOAD_WAIT_S,
         guarded: bool = False,
+        salted: bool = True,
     ) -> None:
         self._load_wait_s = load_wait_s
         self._guarded = guarded
+        self._salted = salted
         self._well_at = -math.inf
         self._entries = [
             Entry(item[1], item[0]) if isinstance(item, tuple) else Entry(item, None)
@@ -64,7 +68,15 @@ class Catalog:
                 f"The model '{served.card.id}' could not be loaded.",
                 param="model",
             )
-        return self._bounded(_metered(served))
+        return self._bounded(_metered(self._apart(served)))
+
+    def _apart(self, served: Served) -> Served:
+        """Return a model with a runtime that shares what it remembers with no other caller."""
+        access = self._access()
+        if access is None or access.principal is None or not self._salted:
+            return served
+        salt = Salt(access.principal)
+        return replace(served, runtime=SaltedRuntime(served.runtime, salt), salt=salt)
 
     def _bounded(self, served: Served) -> Served:
         """Return an adapter with a runtime that does nothing else for who may use only that."""

@@ -11,6 +11,7 @@ from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.principal import Target
 from rayserve_platform.core.runtime import ModelRepository, NoRepository, Runtime
+from rayserve_platform.core.salted import Salt
 
 log = logging.getLogger("rayserve.catalog")
 
@@ -28,12 +29,14 @@ class Served:
 
     Args:
         declared: the name that a gateway gives the model; two models may have one id elsewhere.
+        salt: the caller's, where callers are kept apart in what an engine remembers.
     """
 
     card: ModelCard
     runtime: Runtime
     adapter: str | None = None
     declared: str | None = None
+    salt: Salt | None = None
 
     @property
     def target(self) -> Target:

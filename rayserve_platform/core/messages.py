@@ -112,6 +112,8 @@ class Generate:
         adapter: a LoRA adapter: the name of one that is loaded, or the path of one below the
             runtime's directory of adapters.
         priority: lower is served earlier, where the engine schedules by priority.
+        cache_salt: an engine that remembers prompts uses for this one only what it remembers of
+            others with the same.
         request_id: for logs and the engine's own records; need not be unique.
     """
 
@@ -128,6 +130,7 @@ class Generate:
     skip_special_tokens: bool = True
     adapter: str | None = None
     priority: int = 0
+    cache_salt: str | None = None
     request_id: str = ""
 
 
@@ -216,12 +219,14 @@ class Embed:
         truncate_tokens: keep the first N tokens of each input, special tokens included. Without it
             an input that is longer than the model takes is refused (`errors.InputTooLong`).
         dimensions: length of the vectors, for models that have several.
+        cache_salt: as for `Generate`.
     """
 
     model: str
     inputs: tuple[str | tuple[int, ...], ...]
     truncate_tokens: int | None = None
     dimensions: int | None = None
+    cache_salt: str | None = None
     request_id: str = ""
 
 

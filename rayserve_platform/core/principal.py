@@ -47,6 +47,11 @@ class Target:
 class Access(Protocol):
     """What one request may do."""
 
+    @property
+    def principal(self) -> Principal | None:
+        """Who asks, where that is known."""
+        ...
+
     async def require(self, target: Target) -> None:
         """Raise `PlatformError` unless the target may be called."""
         ...

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.edge.http import HttpProtocol
+from rayserve_platform.edge.media import Fetcher
 from rayserve_platform.edge.rpc import RpcProtocol
 from rayserve_platform.protocols.caikit.http import CaikitHttp
 from rayserve_platform.protocols.caikit.rpc import CaikitRpc
@@ -61,7 +62,9 @@ def http_protocols(
     `engine_elsewhere` is as for `MetricsHttp`.
     """
     makers: dict[str, Callable[[], HttpProtocol]] = {
-        "openai": lambda: OpenAIHttp(catalog, docs=settings.docs, caps=openai_caps(settings)),
+        "openai": lambda: OpenAIHttp(
+            catalog, docs=settings.docs, caps=openai_caps(settings), fetcher=fetcher(settings)
+        ),
         "caikit": lambda: CaikitHttp(
             catalog, max_new_tokens=settings.caikit.max_new_tokens, docs=settings.docs
         ),
@@ -94,8 +97,22 @@ def rpc_protocols(settings: Ingress, catalog: Catalog) -> list[RpcProtocol]:
 
 def openai_caps(settings: Ingress) -> Caps:
     """Return what the settings say of the OpenAI protocol."""
-    hosts = frozenset(settings.openai.media_hosts)
-    return Caps(max_choices=settings.openai.max_choices, media_hosts=hosts)
+    openai = settings.openai
+    return Caps(
+        max_choices=openai.max_choices,
+        max_media=openai.max_media,
+        media_hosts=frozenset(openai.media_hosts),
+    )
+
+
+def fetcher(settings: Ingress) -> Fetcher:
+    """Return what fetches the files that requests name."""
+    openai = settings.openai
+    return Fetcher(
+        networks=openai.media_networks,
+        max_bytes=int(openai.max_media_mib * 2**20),
+        timeout_s=openai.media_timeout_s,
+    )
 
 
 def tgis_options(settings: Ingress) -> Options:

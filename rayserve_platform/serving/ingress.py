@@ -54,7 +54,12 @@ class IngressReplica:
         for model, app in (apps or {}).items():
             served.append((model, RemoteRuntime(lambda app=app: serve.get_app_handle(app))))  # type: ignore[misc]
         guarded = settings.auth is not None
-        self._catalog = Catalog(served, load_wait_s=settings.limits.load_wait_s, guarded=guarded)
+        self._catalog = Catalog(
+            served,
+            load_wait_s=settings.limits.load_wait_s,
+            guarded=guarded,
+            salted=settings.cache_salt == "principal",
+        )
         self._gate = None
         if settings.auth is not None:
             self._gate = open_gate(settings.auth, self._catalog.targets)

@@ -1,6 +1,7 @@
 """Settings that every application shares: model, topology, placement, ingress."""
 
 import re
+from ipaddress import ip_network
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -110,9 +111,17 @@ class OpenAI(Settings):
     """Continuations that one request may ask for: its prompts times its `n`. As many as requests in
     progress in one ingress replica by default: a single one should not be worth more."""
     media_hosts: tuple[str, ...] = ()
-    """Hosts of which an engine may fetch images, sound and video that a request names; none by
-    default, so that nobody has the engine ask addresses of its network. An engine follows no
-    redirect; what the hosts' names resolve to is their owners' word."""
+    """Hosts of which the ingress fetches images, sound and video that a request names; none by
+    default. An engine gets the files, never the addresses. No redirect is followed."""
+    media_networks: tuple[str, ...] = ()
+    """Networks (`10.1.0.0/16`) in which these hosts may be, besides the public internet: a name
+    that leads to any other private, local or special address is refused, whoever owns it."""
+    max_media: int = Field(default=16, ge=1)
+    """Files that one request may have fetched."""
+    max_media_mib: float = Field(default=32.0, gt=0)
+    """Their sizes together in MiB; as much as a request may bring itself by default."""
+    media_timeout_s: float = Field(default=10.0, gt=0)
+    """How long fetching all of them may take, in seconds."""
 
     @field_validator("media_hosts")
     @classmethod
@@ -120,6 +129,13 @@ class OpenAI(Settings):
         for host in value:
             if not re.fullmatch(r"[a-z0-9.-]+", host):
                 raise ValueError(f"'{host}' is not a host's name in lower case")
+        return value
+
+    @field_validator("media_networks")
+    @classmethod
+    def _network(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)
         return value
 
 
@@ -140,6 +156,10 @@ class Ingress(Settings):
     limits: Limits = Limits()
     auth: Auth | None = Field(default=None, exclude_if=lambda value: value is None)
     """Token checks. Without them whoever reaches the ingress may call every model."""
+    cache_salt: Literal["principal", "off"] = "principal"
+    """With `auth`: whether an engine that remembers the beginnings of prompts (vLLM's prefix cache)
+    does so for each caller apart: how fast an answer begins tells what was asked before. The price:
+    a system prompt that callers share is computed and kept once for each. `off` shares all."""
     tgis: Tgis = Tgis()
     """For an ingress that speaks `tgis`."""
     caikit: Caikit = Caikit()

@@ -158,6 +158,8 @@ class Session:
 class Unlimited:
     """The `Access` of a request that is answered to everybody."""
 
+    principal: Principal | None = None
+
     async def require(self, target: Target) -> None:
         """Do nothing."""
 

@@ -4,6 +4,7 @@ A runtime with an OpenAI server of its own (`ModelCard.native`) answers the body
 feature of that server works; for the others the ingress translates to the vocabulary.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import parse_qs
@@ -18,10 +19,24 @@ from rayserve_platform.core.runtime import NativeHttp
 from rayserve_platform.edge.exchange import Exchange, status_of
 from rayserve_platform.edge.fetch import fetch
 from rayserve_platform.edge.json import check_once
+from rayserve_platform.edge.media import Fetcher
 from rayserve_platform.protocols.openai import answer, documents, form, guard, native, stored
+from rayserve_platform.protocols.openai.media import fill
 from rayserve_platform.protocols.openai.render import error_object, model_objects
 from rayserve_platform.protocols.openai.routes import Route, match
 from rayserve_platform.protocols.openai.translate import invalid, parse
+
+UNSALTED = frozenset(
+    {
+        "/tokenize",
+        "/detokenize",
+        "/v1/messages/count_tokens",
+        "/v1/responses/{response_id}/cancel",
+    }
+)
+"""Routes on which no model reads a prompt."""
+LARGE_BYTES = 2**20
+"""A body that is written anew in a thread: it takes milliseconds."""
 
 
 class OpenAIHttp:
@@ -31,17 +46,24 @@ class OpenAIHttp:
         catalog: the models served.
         docs: whether `/docs` and `/openapi.json` are served.
         caps: what one request may ask for.
+        fetcher: fetches the files that a request names, of the hosts that `caps` allows.
     """
 
     name = "openai"
     exempt = probes = frozenset({"/health"})
 
     def __init__(
-        self, catalog: Catalog, *, docs: bool = True, caps: guard.Caps | None = None
+        self,
+        catalog: Catalog,
+        *,
+        docs: bool = True,
+        caps: guard.Caps | None = None,
+        fetcher: Fetcher | None = None,
     ) -> None:
         self._catalog = catalog
         self._has_docs = docs
         self._caps = caps or guard.Caps()
+        self._fetcher = fetcher or Fetcher()
 
     def claims(self, path: str) -> bool:
         """Every path that some route of the allow-list has, whatever the method."""
@@ -90,17 +112,19 @@ class OpenAIHttp:
         name = content.get("model", _queried_model(exchange, in_form))
         if name is not None and not isinstance(name, str):
             raise invalid("'model' must be a string.", "model")
-        guard.check(content, self._caps)
+        elsewhere = guard.check(content, self._caps)
         served = await self._catalog.resolve(name)
         exchange.record.model = served.adapter or served.card.id
         _check_attended(route, content)
         if _is_form(exchange) and in_form is None:
             await self._check_adapters(served)
         if route.key in served.card.native:
-            changes: dict[str, Any] = {}
-            if exchange.session is not None:
-                changes = stored.bound(route, content, response_id, exchange.session.principal)
-            body = _written(served, content, body, changes)
+            own = _own(served, content, _changes(exchange, route, served, content, response_id))
+            if elsewhere:
+                await fill(elsewhere, self._fetcher)
+            if elsewhere or own is not content:
+                is_large = bool(elsewhere) or len(body) > LARGE_BYTES
+                body = await asyncio.to_thread(_dumps, own) if is_large else _dumps(own)
             await native.forward(
                 exchange, cast("NativeHttp", served.runtime), body, is_json=bool(content)
             )
@@ -210,9 +234,23 @@ def _decode(exchange: Exchange, body: bytes) -> dict[str, Any]:
     return content
 
 
-def _written(
-    served: Served, content: dict[str, Any], body: bytes, changes: dict[str, Any]
-) -> bytes:
+def _changes(
+    exchange: Exchange,
+    route: Route,
+    served: Served,
+    content: dict[str, Any],
+    response_id: str | None,
+) -> dict[str, Any]:
+    """Return what a body says otherwise for its caller's sake: whose a response and a cache are."""
+    changes: dict[str, Any] = {}
+    if exchange.session is not None:
+        changes = stored.bound(route, content, response_id, exchange.session.principal)
+    if served.salt is not None and route.template not in UNSALTED:
+        changes["cache_salt"] = served.salt.mixed(_own_salt(content))
+    return changes
+
+
+def _own(served: Served, content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Let a native server read the name that was decided upon, and that it knows.
 
     A gateway may call a model otherwise, and the body need not name what the query does.
@@ -221,9 +259,20 @@ def _written(
     is_alias = served.adapter is None and named in card.aliases
     own = named if is_alias else served.adapter or card.id
     if not content or (named == own and not changes):
-        return body
+        return content
+    return {**content, **changes, "model": own}
+
+
+def _own_salt(content: dict[str, Any]) -> str | None:
+    own = content.get("cache_salt")
+    if own is not None and not (isinstance(own, str) and own):
+        raise invalid("'cache_salt' must be a string that is not empty.", "cache_salt")
+    return own
+
+
+def _dumps(content: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps({**content, **changes, "model": own})
+        return orjson.dumps(content)
     except orjson.JSONEncodeError:
         # It has been decoded from JSON, so depth is all that can be wrong: 254 levels are written.
         raise invalid("The request body is nested too deeply.", "body") from None

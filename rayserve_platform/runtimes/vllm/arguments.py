@@ -22,6 +22,9 @@ from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.runtimes.vllm.devices import engine_defaults
 from rayserve_platform.settings.vllm import VLLMApp
 
+NO_DOMAIN = "nothing-is-fetched.invalid"
+"""Nobody's (RFC 2606)."""
+
 
 def server_values(settings: VLLMApp, model_dir: Path, *, cpu: bool) -> dict[str, Any]:
     """Return every argument that differs from vLLM's own default, by its Python name."""
@@ -39,8 +42,8 @@ def server_values(settings: VLLMApp, model_dir: Path, *, cpu: bool) -> dict[str,
         values |= {"tool_call_parser": settings.tool_parser, "enable_auto_tool_choice": True}
     if settings.reasoning_parser is not None:
         values["reasoning_parser"] = settings.reasoning_parser
-    if settings.ingress.openai.media_hosts:
-        values.setdefault("allowed_media_domains", list(settings.ingress.openai.media_hosts))
+    # An empty list allows all; the ingress has fetched what it allows.
+    values.setdefault("allowed_media_domains", [NO_DOMAIN])
     if settings.lora or settings.adapters_dir is not None:
         values["enable_lora"] = True
     if settings.lora:

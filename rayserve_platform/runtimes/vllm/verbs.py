@@ -77,7 +77,7 @@ class Verbs:
             )
             engine_id = f"{request.request_id}-{uuid.uuid4().hex[:8]}"
             outputs = self._engine.generate(
-                await self._input(ids),
+                await self._input(ids, request.cache_salt),
                 params,
                 engine_id,
                 lora_request=lora,
@@ -119,7 +119,8 @@ class Verbs:
             ids = ids[: request.truncate_tokens] if request.truncate_tokens else ids
             params = PoolingParams(task="embed", dimensions=request.dimensions)
             name = f"{request.request_id}-{uuid.uuid4().hex[:8]}-{index}"
-            outputs = self._engine.encode(await self._input(ids), params, name)
+            prompt = await self._input(ids, request.cache_salt)
+            outputs = self._engine.encode(prompt, params, name)
             final = [output async for output in outputs][-1]
             return final.outputs.data.float().numpy(), len(ids)
 
@@ -212,10 +213,12 @@ class Verbs:
         done = await renderer.tokenize_prompt_async(rendered, how)
         return list(done["prompt_token_ids"]), list(done.get("prompt_token_offsets") or [])
 
-    async def _input(self, ids: list[int]) -> Any:
+    async def _input(self, ids: list[int], salt: str | None) -> Any:
         """Return tokens as the engine's own input."""
-        renderer = self._engine.renderer
-        return await renderer.process_for_engine_async({"prompt_token_ids": ids}, time.time())
+        prompt: dict[str, Any] = {"prompt_token_ids": ids}
+        if salt is not None:
+            prompt["cache_salt"] = salt
+        return await self._engine.renderer.process_for_engine_async(prompt, time.time())
 
     def _room(self, ids: list[int], min_new_tokens: int) -> int:
         """Return how many new tokens fit behind a prompt."""

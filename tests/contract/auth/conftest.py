@@ -105,7 +105,8 @@ async def guarded(
         }
     )
     assert settings.auth is not None
-    catalog = Catalog(served, guarded=True, load_wait_s=2)
+    salted = settings.cache_salt == "principal"
+    catalog = Catalog(served, guarded=True, load_wait_s=2, salted=salted)
     gate = open_gate(settings.auth, catalog.targets)
     admission = Admission(settings.limits)
     faces = http_protocols(settings, catalog, engine_elsewhere=True)

@@ -88,6 +88,64 @@ def test_a_schema_without_a_bottom_is_told() -> None:
         check_text('{"a":' * 9_000 + "1" + "}" * 9_000, "json_schema")
 
 
+def _within(levels: int) -> object:
+    schema: object = {"type": "integer"}
+    for _ in range(levels):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+def _properties(count: int, **more: object) -> dict[str, object]:
+    return {"properties": {f"p{i}": {"type": "integer"} for i in range(count)}, **more}
+
+
+def _strings(count: int) -> object:
+    return {"properties": {f"p{i}": {"type": "string", "maxLength": 90 + i} for i in range(count)}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (_within(900), "nested too deeply: 128 levels"),
+        (_within(128), "nested too deeply: 128 levels"),
+        ({"anyOf": [_strings(17)]}, "more than 16 different lengths"),
+        (_properties(400), "too many optional properties"),
+        (_properties(100, maxProperties=50), "too many optional properties"),
+        (_properties(100, minProperties=1), "too many optional properties"),
+        ({"allOf": [_properties(60)] * 30}, "too many optional properties"),
+        ({"multipleOf": 1_000_003}, "'multipleOf'"),
+        ({"multipleOf": 1.000003}, "'multipleOf'"),
+        ({"allOf": [{"multipleOf": 997}, {"multipleOf": 9.91}]}, "'multipleOf'"),
+    ],
+)
+def test_a_schema_that_takes_seconds_to_compile_is_refused(schema: object, words: str) -> None:
+    with pytest.raises(PlatformError, match=words) as caught:
+        check_text(json.dumps(schema), "json_schema")
+    assert caught.value.param == "json_schema"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        _within(100),
+        _strings(16),
+        _properties(300),
+        _properties(70, maxProperties=3),
+        _properties(400, required=[f"p{i}" for i in range(390)]),
+        {"type": "array", "minItems": 10**9, "maxItems": 10**9},
+        {"enum": [f"value {i}" for i in range(3000)]},
+        {"properties": {f"p{i}": {"type": "string", "maxLength": 10**6} for i in range(100)}},
+        {"properties": {f"p{i}": {"multipleOf": 0.01} for i in range(100)}},
+        {"properties": {"a": {"multipleOf": 1000}, "b": {"multipleOf": 1e300}}},
+        {"multipleOf": True, "required": 1, "properties": [1], "patternProperties": None},
+        {"multipleOf": float("nan"), "required": [1, None], "properties": {"a": 1}},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"b": {"$ref": "#/$defs/a"}}}}},
+    ],
+)
+def test_schemas_that_compile_at_once_pass(schema: object) -> None:
+    check_text(json.dumps(schema), "json_schema")
+
+
 def test_what_is_no_json_is_left_to_the_compiler() -> None:
     check_text("{", "json_schema")
 

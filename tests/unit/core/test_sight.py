@@ -15,6 +15,8 @@ from tests.unit.core.test_catalog import Described
 class Allowing:
     """Allows some targets; counts the questions."""
 
+    principal = None
+
     def __init__(self, *allowed: Target) -> None:
         self._allowed = allowed
         self.questions = 0

@@ -1,6 +1,7 @@
 """Settings through vLLM's real parser."""
 
 import pytest
+from vllm.multimodal.media import MediaConnector
 
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.runtimes.vllm import arguments
@@ -133,6 +134,13 @@ def test_an_argument_without_an_option_is_refused_by_name(name):
     assert (error.param, error.message) == (name, f"vLLM has no option for '{name}'.")
 
 
+def test_the_engine_fetches_nothing_by_itself(values_of):
+    allowed = parsed(allowed_media_domains=values_of()["allowed_media_domains"])
+    connector = MediaConnector(allowed_media_domains=allowed.allowed_media_domains)
+    with pytest.raises(ValueError, match="must be from one of the allowed domains"):
+        connector.fetch_image("http://127.0.0.1:1/a.png")
+
+
 def test_the_model_is_served_under_its_own_names_from_its_directory(values_of, tmp_path):
     values = values_of()
     assert values == {
@@ -140,6 +148,7 @@ def test_the_model_is_served_under_its_own_names_from_its_directory(values_of, t
         "model": str(tmp_path),
         "served_model_name": ["m", "n"],
         "disable_uvicorn_access_log": True,
+        "allowed_media_domains": [arguments.NO_DOMAIN],
     }
     assert parse(values).served_model_name == ["m", "n"]
 
