@@ -194,7 +194,8 @@ def _serving(content: dict[str, Any], *, dashboard: bool) -> Iterator[contextlib
     finally:
         try:
             before_stop.close()
-            serve.shutdown()
+            if ray.is_initialized():  # else it would start Ray, to look for Serve there
+                serve.shutdown()
         except KeyboardInterrupt:
             click.echo("Stopping at once.")
         except Exception as error:  # noqa: BLE001  # the cluster ends all the same
