@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from rayserve_platform.bench.ports import free_port
 from rayserve_platform.cli import announce
 from rayserve_platform.cli.config import checked, http_address, rpc_port
 from rayserve_platform.cli.drain import drain
+from rayserve_platform.cli.starting import start
 
 DRAIN_VARIABLE = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
 FALLBACK_VARIABLES = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT")
@@ -161,39 +161,34 @@ def _on_signals() -> threading.Event:
 
 @contextlib.contextmanager
 def _serving(content: dict[str, Any], *, dashboard: bool) -> Iterator[contextlib.ExitStack]:
-    """Run Ray's own `serve run` on the config, and stop all of it in the end.
+    """Start Ray, Serve and the config's applications, and stop all of it in the end.
 
     Yields what is done before that.
     """
     import ray
     from ray import serve
-    from ray.serve.scripts import cli
 
     click.echo("Starting Ray and Serve …")
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(content, file)
-        file.flush()
-        command = ["run", file.name, "--non-blocking"]
-        before_stop = contextlib.ExitStack()
-        handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    before_stop = contextlib.ExitStack()
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
         try:
-            try:
-                ray.init(address="local", namespace="serve", include_dashboard=dashboard)
-                cli(command, standalone_mode=False)
-            except Exception as error:
-                raise click.ClickException(f"Ray did not start: {error}") from error
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            yield before_stop
-        finally:
-            try:
-                before_stop.close()
+            start(content, dashboard=dashboard)
+        except Exception as error:
+            raise click.ClickException(f"Ray did not start: {error}") from error
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        yield before_stop
+    finally:
+        try:
+            before_stop.close()
+            if ray.is_initialized():  # else it would start Ray, to look for Serve there
                 serve.shutdown()
-            except KeyboardInterrupt:
-                click.echo("Stopping at once.")
-            except Exception as error:  # noqa: BLE001  # the cluster ends all the same
-                click.secho(f"Serve did not stop cleanly: {error}", fg="yellow", err=True)
-            ray.shutdown()
+        except KeyboardInterrupt:
+            click.echo("Stopping at once.")
+        except Exception as error:  # noqa: BLE001  # the cluster ends all the same
+            click.secho(f"Serve did not stop cleanly: {error}", fg="yellow", err=True)
+        ray.shutdown()
 
 
 def _wait(found: Any, content: dict[str, Any], timeout: float, stop: threading.Event) -> bool:

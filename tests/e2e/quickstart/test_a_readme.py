@@ -2,10 +2,12 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 pytestmark = [pytest.mark.e2e, pytest.mark.llm, pytest.mark.timeout(900)]
 
@@ -46,6 +48,25 @@ def test_the_printed_curl_works(quickstart: Any) -> None:
 
 def test_the_choice_of_the_engine_is_told(quickstart: Any) -> None:
     assert "engine: auto: OpenVINO GenAI" in quickstart.output
+
+
+def test_the_configs_variables_reach_what_serve_starts(quickstart: Any) -> None:
+    options = yaml.safe_load(quickstart.config.read_text())["controller_options"]
+    variables = {
+        f"{name}={value}".encode() for name, value in options["runtime_env"]["env_vars"].items()
+    }
+    # Ray's own processes write their titles over their environments; these are children of the
+    # replica and of Serve's proxy, and have theirs.
+    for program in ("runtimes.genai.worker", "bin/haproxy"):
+        pids = [pid for pid, name in quickstart.processes().items() if program in name]
+        assert pids, program
+        for pid in pids:
+            assert variables <= {*Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")}, program
+
+
+def test_the_start_of_serve_raises_no_false_alarm(quickstart: Any) -> None:
+    assert "Submitted deploy config successfully" in quickstart.output
+    assert "existing Serve app" not in quickstart.output
 
 
 def test_the_same_model_answers_tgis_and_caikit(quickstart: Any, client: httpx.Client) -> None:
