@@ -165,7 +165,7 @@ def eventually() -> Callable[[Callable[[], bool]], Awaitable[None]]:
     """Waits until something is so; a test in which it never is ends by its time limit."""
 
     async def wait(so: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not so():  # noqa: ASYNC110  # what is waited for has no event
                 await asyncio.sleep(0.01)
 

@@ -7,6 +7,7 @@ from typing import Any
 from tests.authorities import running
 from tests.kube import KubeApi
 
+CLIENTS = 8
 POLICY = {
     "authentication": {"k": {"kubernetesTokenReview": {"audiences": ["rayserve"]}}},
     "authorization": {
@@ -28,7 +29,7 @@ async def test_an_outage_under_load_is_answered_503_and_ends_by_itself(
 ) -> None:
     async with running(KubeApi()) as kube:
         kube.grant("system:authenticated", name="alpha")
-        auth = {"kubernetes": {"url": kube.url}, "budget_s": 1}
+        auth = {"kubernetes": {"url": kube.url}, "budget_s": 2}
         server = await serve("openai", policy=POLICY, auth=auth)
         seen: list[int] = []
         is_over = asyncio.Event()
@@ -46,22 +47,22 @@ async def test_an_outage_under_load_is_answered_503_and_ends_by_itself(
                 turn += 1
                 await asyncio.sleep(0.01)
 
-        clients = [asyncio.create_task(client(number)) for number in range(20)]
+        clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
         await eventually(lambda: len(seen) > 100)
         assert set(seen) == {200}
         for fault in ("hang", 500, "reset"):
             kube.fault = fault
-            await eventually(lambda: set(seen[-20:]) == {503})
+            await eventually(lambda: set(seen[-CLIENTS:]) == {503})
             seen.clear()
             await eventually(lambda: len(seen) > 100)
             assert set(seen) == {503}
             kube.fault = None
-            await eventually(lambda: len(seen) > 20 and set(seen[-20:]) == {200})
+            await eventually(lambda: len(seen) > CLIENTS and set(seen[-CLIENTS:]) == {200})
             assert set(seen) == {200, 503}
         await kube.stop()
-        await eventually(lambda: len(seen) > 20 and set(seen[-20:]) == {503})
+        await eventually(lambda: len(seen) > CLIENTS and set(seen[-CLIENTS:]) == {503})
         await kube.start()
-        await eventually(lambda: set(seen[-20:]) == {200})
+        await eventually(lambda: set(seen[-CLIENTS:]) == {200})
         is_over.set()
         await asyncio.gather(*clients)
         assert set(seen) == {200, 503}
