@@ -156,12 +156,14 @@ $(STAMP) $(LIGHT): | $(SOURCES)
 	@mkdir -p $(dir $(VENV))
 	@exec 9> $(VENV).lock; flock 9; [ -e $@ ] || $(MAKE) packages FOR=$@ FROM=$(REQ)/$(MADE_FROM)
 
+# Compiled here: a start of Ray imports in a dozen processes, which would all do it at first, and
+# always where PYTHONDONTWRITEBYTECODE is set.
 packages:
 	@$(MAKE) uv
 	@touch $(VENV)/.incomplete
 	@rm -f $(VENV)/.made-from-* $(VENV)/.quickstart-made-from-*
 	@echo "env: installing the $$(grep -c == $(FROM)) packages of $(FROM)"
-	@$(BIN)/uv pip sync $(UV_ARGS) $(TORCH) $(FROM) $(REQ)/uv.txt
+	@$(BIN)/uv pip sync $(UV_ARGS) --compile-bytecode $(TORCH) $(FROM) $(REQ)/uv.txt
 	@echo "env: installing this project, editable"
 	@$(BIN)/uv pip install $(UV_ARGS) --no-deps --no-build-isolation --editable .
 	@rm $(VENV)/.incomplete

@@ -58,5 +58,11 @@ def test_run_installs_what_its_config_needs_and_takes_nothing_away(
     assert re.findall(r"FROM=requirements/(\S+)", done.stdout) == [lock]
 
 
+def test_what_is_installed_is_compiled(tmp_path: Path) -> None:
+    done = _dry_run(tmp_path, "packages", "FOR=.venv/.stamp", "FROM=requirements/quickstart.lock")
+    [sync] = [line for line in done.stdout.splitlines() if " pip sync " in line]
+    assert " --compile-bytecode " in sync
+
+
 def test_the_bench_has_targets_to_find() -> None:
     assert {"env", "run", "test", "lint", "bench", "caikit-peer"} <= set(TARGETS)
