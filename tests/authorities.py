@@ -16,6 +16,11 @@ from joserfc.jwk import ECKey, RSAKey
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+def bearer(token: str) -> dict[str, str]:
+    """Return the header that brings a token."""
+    return {"authorization": f"Bearer {token}"}
+
+
 class Authority:
     """A server that can be told to fail.
 

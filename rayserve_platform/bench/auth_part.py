@@ -17,7 +17,7 @@ from rayserve_platform.bench.parts import (
     short_requests,
 )
 from rayserve_platform.bench.peer import Peer
-from rayserve_platform.bench.peers import unary_request
+from rayserve_platform.bench.requests import unary_request
 from rayserve_platform.bench.samples import RunResult
 from rayserve_platform.bench.server import Server
 from rayserve_platform.bench.suite_plan import SuitePlan

@@ -12,7 +12,7 @@ from rayserve_platform.bench.exchange import first_model
 from rayserve_platform.bench.load import Closed, check_answers, run_blocking, run_load
 from rayserve_platform.bench.outcome import Outcome
 from rayserve_platform.bench.peer import Peer
-from rayserve_platform.bench.peers import stream_request, unary_request
+from rayserve_platform.bench.requests import stream_request, unary_request
 from rayserve_platform.bench.rpc import RpcCall
 from rayserve_platform.bench.samples import RunResult
 from rayserve_platform.bench.server import Server

@@ -5,8 +5,6 @@ Everything a command line says is data here; a peer's command changes in this fi
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 
 from rayserve_platform.bench.embedding import MODEL_ID
@@ -17,7 +15,6 @@ VLLM_COMPLETIONS = "vllm-completions"
 VLLM_CHAT = "vllm-chat"
 CAIKIT = "caikit"
 KSERVE = "kserve"
-STREAMED_CHUNKS = 128
 
 _VLLM_COMMAND = (
     "{python}", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}",
@@ -284,30 +281,3 @@ PEERS: tuple[Peer, ...] = (
         for kind, what in _CHECKS.items()
     ),
 )
-
-_BARE_BODY: Mapping[str, object] = {"prompt": "x" * 110, "max_tokens": 1, "stream": False}
-
-
-def unary_request(peer: Peer, model: str) -> tuple[str, bytes]:
-    """Return path and body of the short request the overhead part repeats."""
-    if peer.wire == "bare":
-        return "/", json.dumps(_BARE_BODY).encode()
-    return "/v1/completions", _completion(model, max_tokens=1, stream=False)
-
-
-def stream_request(peer: Peer, model: str) -> tuple[str, bytes]:
-    """Return path and body of the request that streams `STREAMED_CHUNKS` chunks."""
-    if peer.wire == "bare":
-        return "/stream", json.dumps(_BARE_BODY).encode()
-    return "/v1/completions", _completion(model, max_tokens=STREAMED_CHUNKS, stream=True)
-
-
-def _completion(model: str, *, max_tokens: int, stream: bool) -> bytes:
-    body = {
-        "model": model,
-        "prompt": "The quick brown fox jumps over the lazy dog",
-        "max_tokens": max_tokens,
-        "ignore_eos": True,
-        "stream": stream,
-    }
-    return json.dumps(body).encode()

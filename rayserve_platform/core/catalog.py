@@ -1,8 +1,6 @@
 """Which models an ingress serves, and which runtime answers for each name."""
 
 import asyncio
-import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,6 +8,7 @@ from rayserve_platform.core.adapted import AdaptedRuntime
 from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.entry import BRIEFLY_S, Entry, Served, targets_of
 from rayserve_platform.core.errors import Code, PlatformError, no_such_model
+from rayserve_platform.core.health import Health
 from rayserve_platform.core.metered import MeteredRuntime
 from rayserve_platform.core.principal import ACCESS, Access, Target
 from rayserve_platform.core.runtime import Runtime
@@ -19,8 +18,6 @@ from rayserve_platform.core.tensors import Value, VersionState
 from rayserve_platform.core.usage import METER
 
 LOAD_WAIT_S = 300.0
-HEALTH_TIMEOUT_S = 5.0
-HEALTH_GRACE_S = 30.0
 
 
 class Catalog:
@@ -47,11 +44,11 @@ class Catalog:
         self._load_wait_s = load_wait_s
         self._guarded = guarded
         self._salted = salted
-        self._well_at = -math.inf
         self._entries = [
             Entry(item[1], item[0]) if isinstance(item, tuple) else Entry(item, None)
             for item in runtimes
         ]
+        self._health = [Health(entry.runtime) for entry in self._entries]
 
     async def resolve(self, name: str | None, version: str | None = None) -> Served:
         """Return the model that `name` stands for; a runtime whose cards lack it is asked again.
@@ -251,24 +248,9 @@ class Catalog:
         return entry, own
 
     async def check_health(self) -> None:
-        """Raise when the only runtime can serve no request; several are each other's strangers.
-
-        A full queue is not ill health, nor is one that keeps this question waiting while answers
-        still came a moment ago: a probe must not end an ingress for being busy.
-        """
-        if len(self._entries) != 1:
-            return
-        try:
-            async with asyncio.timeout(HEALTH_TIMEOUT_S):
-                await self._entries[0].runtime.check_health()
-        except PlatformError as error:
-            if error.code is not Code.RESOURCE_EXHAUSTED:
-                raise
-        except TimeoutError:
-            if time.monotonic() - self._well_at > HEALTH_GRACE_S:
-                raise PlatformError(Code.UNAVAILABLE, "The engine does not answer.") from None
-        else:
-            self._well_at = time.monotonic()
+        """Raise when the only runtime can serve no request; several are each other's strangers."""
+        if len(self._health) == 1:
+            await self._health[0].check()
 
     @property
     def runtimes(self) -> list[Runtime]:

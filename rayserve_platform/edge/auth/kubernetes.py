@@ -15,7 +15,6 @@ import aiohttp
 import orjson
 
 from rayserve_platform.edge.auth.authority import Authorities
-from rayserve_platform.edge.auth.expression import PolicyFault
 from rayserve_platform.edge.auth.verdict import Unavailable
 from rayserve_platform.settings.auth.app import Kubernetes
 from rayserve_platform.settings.auth.values import LabelSelector
@@ -277,19 +276,6 @@ def written(selector: LabelSelector) -> str:
             }[one.operator]
         )
     return ",".join(terms)
-
-
-def mounted(directory: str, name: str) -> dict[str, bytes]:
-    """Return the entries of a Secret that is mounted as `<directory>/<name>/<key>`.
-
-    Raises:
-        PolicyFault: when it is not.
-    """
-    folder = Path(directory) / name
-    try:
-        return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
-    except OSError as error:
-        raise PolicyFault(f"secrets_dir: the Secret '{name}' can't be read: {error}") from None
 
 
 def _in_pod() -> str | None:

@@ -1,11 +1,12 @@
 """Where a policy's rules get what they need: authorities, the Kubernetes API, Secrets, keys."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from rayserve_platform.edge.auth.authority import Authorities
 from rayserve_platform.edge.auth.expression import PolicyFault
 from rayserve_platform.edge.auth.keystore import KeyStore
-from rayserve_platform.edge.auth.kubernetes import KubernetesApi, mounted
+from rayserve_platform.edge.auth.kubernetes import KubernetesApi
 from rayserve_platform.edge.auth.verdict import Good, Rejected, Unavailable, Verdicts
 from rayserve_platform.settings.auth.app import Auth
 
@@ -41,7 +42,7 @@ class Sources:
         """
         if self._directory is not None:
             try:
-                return mounted(self._directory, name)
+                return _mounted(self._directory, name)
             except PolicyFault as fault:
                 raise Unavailable(str(fault)) from None
         try:
@@ -59,3 +60,16 @@ class Sources:
         """Close connections."""
         await self._secrets.stop()
         await self.authorities.stop()
+
+
+def _mounted(directory: str, name: str) -> dict[str, bytes]:
+    """Return the entries of a Secret that is mounted as `<directory>/<name>/<key>`.
+
+    Raises:
+        PolicyFault: when it is not.
+    """
+    folder = Path(directory) / name
+    try:
+        return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    except OSError as error:
+        raise PolicyFault(f"secrets_dir: the Secret '{name}' can't be read: {error}") from None

@@ -8,12 +8,8 @@ import orjson
 import pytest
 
 from rayserve_platform.core.cards import Adapter
-from tests.authorities import Issuer, Service, running
+from tests.authorities import Issuer, Service, bearer, running
 from tests.contract.auth.conftest import policy_of, runtime
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"}
 
 
 class Native:

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.authorities import Issuer
-from tests.contract.auth.test_edges import LISTS, bearer, declaring
+from tests.authorities import Issuer, bearer
+from tests.contract.auth.test_adapters import declaring
+from tests.contract.auth.test_edges import LISTS
 
 
 @pytest.mark.parametrize("protocol", LISTS)

@@ -7,13 +7,8 @@ import pytest
 
 from rayserve_platform.pb.kserve_inference_pb2 import RepositoryModelLoadRequest
 from rayserve_platform.pb.kserve_inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.authorities import Issuer
+from tests.authorities import Issuer, bearer
 from tests.contract.auth.conftest import Repository
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"}
-
 
 NOBODY: dict[str, Any] = {"load": []}
 ADMINS = {"load": [{"predicate": "model.operation == 'load' && 'admins' in auth.identity.groups"}]}

@@ -12,16 +12,13 @@ import pytest
 
 from rayserve_platform.pb import generation_pb2 as fmaas
 from rayserve_platform.pb.generation_pb2_grpc import GenerationServiceStub
+from tests.authorities import bearer
 from tests.e2e.auth.conftest import ROOT, TOPOLOGIES, make_key
 
 pytestmark = pytest.mark.e2e
 INVALID = "The credentials are not valid."
 TEXT = fmaas.GenerationRequest(text="hi")
 BODY = {"model": "fake", "prompt": "hi", "max_tokens": 2}
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"}
 
 
 @pytest.fixture

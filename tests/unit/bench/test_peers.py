@@ -9,7 +9,8 @@ from rayserve_platform import bench
 from rayserve_platform.bench.bare_peer import EVENTS, Work, asgi_app
 from rayserve_platform.bench.cluster import cluster_environment
 from rayserve_platform.bench.peer import ModelFlags
-from rayserve_platform.bench.peers import PEERS, STREAMED_CHUNKS, stream_request, unary_request
+from rayserve_platform.bench.peers import PEERS
+from rayserve_platform.bench.requests import STREAMED_CHUNKS, stream_request, unary_request
 
 VALUES = {
     "python": "py",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from rayserve_platform.core import catalog
+from rayserve_platform.core import health
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.edge.http import HttpEdge
@@ -102,7 +102,7 @@ async def test_an_engine_that_does_not_answer_its_health_check_is_unavailable(
         async def check_health(self):
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(catalog, "HEALTH_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(health, "TIMEOUT_S", 0.01)
     server = await serve_http(Stuck(make_fake()._settings))
     response = await server.client.get("/health")
     assert response.status_code == 503
