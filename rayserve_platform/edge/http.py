@@ -19,7 +19,7 @@ from rayserve_platform.edge.accounts import Accounts
 from rayserve_platform.edge.auth.denial import Denial
 from rayserve_platform.edge.auth.gate import Gate, Unlimited, entering, note
 from rayserve_platform.edge.auth.http import OPEN, credentials_of, request_of, stripped
-from rayserve_platform.edge.exchange import ClientGone, Exchange, Headers
+from rayserve_platform.edge.exchange import ClientGone, Exchange, Headers, TooLarge
 from rayserve_platform.edge.limits import Admission
 from rayserve_platform.edge.observe import Record, finish, in_progress, request_id
 from rayserve_platform.edge.shape import check_headers, check_path
@@ -134,7 +134,12 @@ class HttpEdge:
                     message = {**message, "headers": [*message.get("headers", ()), *own]}
             await send(message)
 
-        exchange.send = watched_send
+        async def watched_receive() -> Message:
+            message = await receive()
+            exchange.is_read = not message.get("more_body", False)
+            return message
+
+        exchange.send, exchange.receive = watched_send, watched_receive
         path = exchange.path
         protocol = next((p for p in self._protocols if p.claims(path)), self._protocols[0])
         record.protocol = protocol.name
@@ -190,6 +195,8 @@ async def _refuse(protocol: HttpProtocol, exchange: Exchange, error: PlatformErr
         log.error("request %s failed after its first byte: %s", exchange.request_id, error)
         exchange.record.code = "aborted"
         raise ConnectionAbortedError
+    if not isinstance(error, TooLarge):
+        await exchange.drain()
     status, headers, body = protocol.error(error, exchange.request_id)
     if error.retry_after_s is not None:
         headers = [*headers, (b"retry-after", b"%d" % max(1, round(error.retry_after_s)))]

@@ -166,3 +166,16 @@ async def test_a_refusal_that_comes_before_the_body_leaves_nothing_to_the_next(f
             assert '"code":401' in written
             status, written = await run(f"{line} -H 'Authorization: Bearer {token}'")
             assert status == 0, written
+
+
+async def test_a_refusal_is_read_whatever_the_body_is_long(front, run, issuer, tmp_path):
+    """curl over HTTP/2 took a refusal before the body's end for a broken stream (error 92)."""
+    sent = tmp_path / "body"
+    sent.write_bytes(b'{"prompt": "' + b"a" * 300_000 + b'"}')
+    async with guarded(policy_of(issuer), "openai", runtime("alpha")) as behind:
+        edge = await front(str(behind.http.base_url).removeprefix("http://"), behind.target)
+        for _ in range(20):
+            line = f"curl -sS {edge.url}/v1/completions --data-binary @{sent} -H expect:"
+            status, written = await run(line)
+            assert status == 0, written
+            assert '"code":401' in written
