@@ -17,18 +17,30 @@ SERVES_DOORS = re.compile(r"\S*haproxy |ray::ServeReplica|ray::ProxyActor")
 """The processes whose ports Serve itself opens to the network: see SECURITY.md."""
 
 
-async def test_https_and_grpc_are_served_on_one_port(edge: Any, run: Any) -> None:
+async def test_https_and_grpc_are_served_on_one_port_to_whoever_has_a_token(
+    edge: Any, run: Any, token: str
+) -> None:
     body = json.dumps({"inputs": "hi", "model_id": MODEL})
-    line = f"curl -sS {edge.url}/api/v1/task/embedding --json '{body}'"
-    status, written = await run(line)
+    curl = f"curl -sS {edge.url}/api/v1/task/embedding --json '{body}'"
+    grpcurl = (
+        f"""grpcurl -insecure -d '{{"text": "hi"}}' -H 'mm-model-id: {MODEL}' %s """
+        f"localhost:{edge.port} "
+        "caikit.runtime.Nlp.NlpService/EmbeddingTaskPredict"
+    )
+    sent = f"-H 'Authorization: Bearer {token}'"
+    status, written = await run(f"{curl} {sent}")
     assert status == 0, written
     assert json.loads(written)["result"]["data"]["values"]
-    status, written = await run(
-        f"""grpcurl -insecure -d '{{"text": "hi"}}' -H 'mm-model-id: {MODEL}' """
-        f"localhost:{edge.port} caikit.runtime.Nlp.NlpService/EmbeddingTaskPredict"
-    )
+    status, written = await run(grpcurl % sent)
     assert status == 0, written
     assert "values" in written
+    for refused in ("", "-H 'Authorization: Bearer wrong'"):
+        _, written = await run(f"{curl} {refused}")
+        assert "redentials" in json.loads(written)["details"]
+        status, written = await run(grpcurl % refused)
+        assert status != 0
+        # Of the service's description or, where Serve gives that by itself, of the call.
+        assert "Unauthenticated" in written
 
 
 async def test_serves_own_answers_are_not_to_be_had_outside(
@@ -51,9 +63,9 @@ async def test_serves_own_answers_are_not_to_be_had_outside(
         assert "Code: Unimplemented" in written
 
 
-async def test_a_client_cannot_give_serves_proxy_orders(edge: Any) -> None:
+async def test_a_client_cannot_give_serves_proxy_orders(edge: Any, token: str) -> None:
     # Serve answers 408 by itself when the time that this header grants is over.
-    headers = {"x-request-timeout-seconds": "0.000001"}
+    headers = {"x-request-timeout-seconds": "0.000001", "authorization": f"Bearer {token}"}
     body = {"inputs": "hi", "model_id": MODEL}
     answer = await edge.client.post("/api/v1/task/embedding", json=body, headers=headers)
     assert answer.status_code == 200

@@ -8,6 +8,7 @@ import pytest
 from rayserve_platform.core.errors import Code
 from rayserve_platform.edge.auth import authority
 from rayserve_platform.edge.auth.denial import Denial
+from rayserve_platform.settings.auth.app import Auth
 from tests.authorities import Service
 from tests.kube import KubeApi
 
@@ -19,6 +20,12 @@ async def refused(asking: Any) -> Denial:
     with pytest.raises(Denial) as caught:
         await asking
     return caught.value
+
+
+def test_an_authority_that_is_back_is_used_within_five_seconds() -> None:
+    # A call that tries just before it is back takes its time, and then there is another pause.
+    call_s = Auth.model_fields["budget_s"].default
+    assert authority.PAUSE_S + call_s + authority.PAUSE_S <= 5
 
 
 async def test_a_crowd_of_junk_tokens_is_no_outage(
