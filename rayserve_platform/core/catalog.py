@@ -5,19 +5,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from rayserve_platform.core.adapted import AdaptedRuntime
-from rayserve_platform.core.cards import ModelCard, Task
-from rayserve_platform.core.entry import BRIEFLY_S, Entry, Served, targets_of
+from rayserve_platform.core.cards import ModelCard
+from rayserve_platform.core.entry import BRIEFLY_S, Entry, Served, may_be_old, targets_of
 from rayserve_platform.core.errors import Code, PlatformError, no_such_model
 from rayserve_platform.core.health import Health
-from rayserve_platform.core.metered import MeteredRuntime
+from rayserve_platform.core.metered import metered
 from rayserve_platform.core.principal import ACCESS, Access, Target
 from rayserve_platform.core.runtime import Runtime
 from rayserve_platform.core.salted import Salt, SaltedRuntime
-from rayserve_platform.core.sight import shown, to_ask, visible_of
-from rayserve_platform.core.tensors import Value, VersionState
-from rayserve_platform.core.usage import METER
+from rayserve_platform.core.sight import card_seen, shown, to_ask, visible_of
+from rayserve_platform.core.tensors import Value
 
 LOAD_WAIT_S = 300.0
+MAX_NAME_CHARS = 256
 
 
 class Catalog:
@@ -65,7 +65,7 @@ class Catalog:
                 f"The model '{served.card.id}' could not be loaded.",
                 param="model",
             )
-        return self._bounded(_metered(self._apart(served)))
+        return self._bounded(metered(self._apart(served)))
 
     def _apart(self, served: Served) -> Served:
         """Return a model with a runtime that shares what it remembers with no other caller."""
@@ -85,13 +85,20 @@ class Catalog:
 
     async def look_up(self, name: str, version: str | None = None) -> Served:
         """Return what a name stands for as `resolve` does, broken models included."""
-        found = await self._named(name)
-        if found is None or _may_be_old(found.card, version):
-            await self.renew(name)
+        found = None
+        if len(name) <= MAX_NAME_CHARS:  # what is longer is nobody's name, and asked nobody about
             found = await self._named(name)
+            if found is None or may_be_old(found.card, version):
+                await self.renew(name)
+                found = await self._named(name)
         if found is None:
             raise await self._unknown(name)
         return found
+
+    async def card_of(self, served: Served) -> ModelCard:
+        """Return a model's card as the caller may know it."""
+        access = self._access()
+        return served.card if access is None else await card_seen(access, served)
 
     async def adapted(self, served: Served, adapter: str | None) -> Served | None:
         """Return a model with an adapter that only its runtime knows; None where it is forbidden.
@@ -237,15 +244,24 @@ class Catalog:
 
         There is one runtime: the settings refuse the repository API behind a gateway.
         """
+        if len(name) > MAX_NAME_CHARS:
+            raise await self._unknown(name)
         (entry,) = self._entries
+        meant = entry.meant(name) or Target(model=name)
+        await self._require_loading(meant.model, name)
         found = entry.find(await entry.cards(self._load_wait_s), name)
         own = name if found is None else found.card.id
-        access = self._access()
-        if access is not None and not await access.allowed([Target(model=own, operation="load")]):
-            if not await access.allowed([Target(model=own)]):
-                raise await self._unknown(name)
-            raise access.refusal()
+        if own != meant.model:
+            await self._require_loading(own, name)
         return entry, own
+
+    async def _require_loading(self, model: str, name: str) -> None:
+        access = self._access()
+        if access is None or await access.allowed([Target(model=model, operation="load")]):
+            return
+        if not await access.allowed([Target(model=model)]):
+            raise await self._unknown(name)
+        raise access.refusal()
 
     async def check_health(self) -> None:
         """Raise when the only runtime can serve no request; several are each other's strangers."""
@@ -273,19 +289,3 @@ class Catalog:
         for card in [served.card for served in await self.served()]:
             names += [card.id, *card.aliases, *(adapter.name for adapter in card.adapters)]
         return ", ".join(names) or "none"
-
-
-def _metered(served: Served) -> Served:
-    """Return a model with a runtime that tells the request's meter, where it has one."""
-    meter = METER.get()
-    if meter is None:
-        return served
-    return replace(served, runtime=MeteredRuntime(served.runtime, meter, served.target))
-
-
-def _may_be_old(card: ModelCard, version: str | None) -> bool:
-    """Say whether a card lacks what a request means, and its model may have changed."""
-    if card.problem:
-        return True
-    able = [v.version for v in card.versions if v.state is VersionState.AVAILABLE]
-    return Task.INFER in card.tasks and (version not in able if version else not able)

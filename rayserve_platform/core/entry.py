@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from rayserve_platform.core.cards import ModelCard
+from rayserve_platform.core.cards import ModelCard, Task
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.principal import Target
 from rayserve_platform.core.runtime import ModelRepository, NoRepository, Runtime
 from rayserve_platform.core.salted import Salt
+from rayserve_platform.core.tensors import VersionState
 
 log = logging.getLogger("rayserve.catalog")
 
@@ -152,3 +153,11 @@ def targets_of(served: Served) -> list[Target]:
     """Return a model and its adapters."""
     adapters = [served.target_of(adapter.name) for adapter in served.card.adapters]
     return [served.target_of(None), *adapters]
+
+
+def may_be_old(card: ModelCard, version: str | None) -> bool:
+    """Say whether a card lacks what a request means, and its model may have changed."""
+    if card.problem:
+        return True
+    able = [v.version for v in card.versions if v.state is VersionState.AVAILABLE]
+    return Task.INFER in card.tasks and (version not in able if version else not able)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import cast
 
 from rayserve_platform.core.cards import ModelCard
+from rayserve_platform.core.entry import Served
 from rayserve_platform.core.messages import (
     Chunk,
     Detokenize,
@@ -24,7 +25,7 @@ from rayserve_platform.core.runtime import Message, NativeHttp, Receive, Runtime
 from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.core.stream import join
 from rayserve_platform.core.tensors import Infer, Inference
-from rayserve_platform.core.usage import TELL_USAGE, USAGE_KEY, Meter
+from rayserve_platform.core.usage import METER, TELL_USAGE, USAGE_KEY, Meter
 
 
 class MeteredRuntime:
@@ -70,6 +71,8 @@ class MeteredRuntime:
                 complete = chunks if whole is None else whole.add(chunks)
                 if complete:
                     yield complete
+            if whole is not None and (rest := whole.rest()):
+                yield rest
 
     async def embed(self, request: Embed) -> Embeddings:
         """Return one vector an input."""
@@ -140,3 +143,15 @@ class _Whole:
             if chunk.stop is not None:
                 complete.append(join(self._parts.pop(chunk.index)))
         return complete
+
+    def rest(self) -> list[Chunk]:
+        """Return the continuations that ended without saying why."""
+        return [join(parts) for parts in self._parts.values()]
+
+
+def metered(served: Served) -> Served:
+    """Return a model with a runtime that tells the request's meter, where it has one."""
+    meter = METER.get()
+    if meter is None:
+        return served
+    return replace(served, runtime=MeteredRuntime(served.runtime, meter, served.target))

@@ -56,8 +56,13 @@ class Access(Protocol):
         """Raise `PlatformError` unless the target may be called."""
         ...
 
-    async def allowed(self, targets: Sequence[Target]) -> list[Target]:
-        """Return those of the targets that may be called; raises when an authority is down."""
+    async def allowed(self, targets: Sequence[Target], *, is_meant: bool = True) -> list[Target]:
+        """Return those of the targets that may be called; raises when an authority is down.
+
+        Args:
+            targets: models and adapters.
+            is_meant: the request is for one of them; else it is only looked what there is for it.
+        """
         ...
 
     def refusal(self) -> PlatformError:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from rayserve_platform.core.cards import Adapter
+from rayserve_platform.core.cards import Adapter, ModelCard
 from rayserve_platform.core.entry import Entry, Served, targets_of
 from rayserve_platform.core.principal import Access
 
@@ -42,10 +42,13 @@ async def _is_visible(access: Access, entry: Entry, name: str | None) -> bool:
     targets = entry.targets()
     if not targets:  # only its cards can tell what it has
         return True
-    if name is not None:
-        models = dict.fromkeys(replace(target, adapter=None) for target in targets)
-        targets = [*targets, *(replace(model, adapter=name) for model in models)]
-    return bool(await access.allowed(targets))
+    if await access.allowed(targets, is_meant=False):
+        return True
+    if name is None:
+        return False
+    models = dict.fromkeys(replace(target, adapter=None) for target in targets)
+    guesses = [replace(model, adapter=name) for model in models]
+    return bool(await access.allowed(guesses, is_meant=False))
 
 
 async def shown(access: Access, reached: Iterable[Served]) -> list[Served]:
@@ -54,7 +57,8 @@ async def shown(access: Access, reached: Iterable[Served]) -> list[Served]:
     An adapter whose model is not for the caller stands by itself.
     """
     listed = list(reached)
-    allowed = set(await access.allowed([t for served in listed for t in targets_of(served)]))
+    targets = [target for served in listed for target in targets_of(served)]
+    allowed = set(await access.allowed(targets, is_meant=False))
     if listed and not allowed:
         raise access.refusal()
     found: list[Served] = []
@@ -65,6 +69,13 @@ async def shown(access: Access, reached: Iterable[Served]) -> list[Served]:
         else:
             found += [_alone(served, adapter) for adapter in kept]
     return found
+
+
+async def card_seen(access: Access, served: Served) -> ModelCard:
+    """Return the card of what a caller may call, as the lists have it."""
+    found = await shown(access, [served])
+    fit = (one.card for one in found if one.adapter in (None, served.adapter))
+    return next(fit)
 
 
 def _alone(served: Served, adapter: Adapter) -> Served:

@@ -19,6 +19,10 @@ Headers = list[tuple[bytes, bytes]]
 
 DRAIN_S = 2.0
 """How long a refusal waits for the end of a body: as long as a MiB takes at 4 Mbit/s."""
+MAX_DRAINS = 64
+"""At a time; beyond these a refusal is answered at once."""
+
+_DRAINS = asyncio.Semaphore(MAX_DRAINS)  # never waited for
 
 STATUS: dict[Code, int] = {
     Code.INVALID_ARGUMENT: 400,
@@ -132,12 +136,12 @@ class Exchange:
         declared = self.headers.get(b"content-length", b"0")
         is_short = declared.isdigit() and 0 < int(declared) <= self.max_body_bytes
         # A client that waits to be told to go on (RFC 9110, 10.1.1) need not be.
-        if self.is_read or b"expect" in self.headers:
+        if self.is_read or b"expect" in self.headers or _DRAINS.locked():
             return
         if is_short or b"transfer-encoding" in self.headers:
             left = self.max_body_bytes
             with suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_S):
+                async with _DRAINS, asyncio.timeout(DRAIN_S):
                     while left > 0:
                         message = await self.receive()
                         if not message.get("more_body", False):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import Protocol
 
-from rayserve_platform.core.errors import PlatformError, Refusal, internal_error
+from rayserve_platform.core.errors import Code, PlatformError, Refusal, internal_error
 from rayserve_platform.core.principal import ACCESS
 from rayserve_platform.core.runtime import Message, Receive, Scope, Send
 from rayserve_platform.edge.accounts import Accounts
@@ -195,18 +195,32 @@ async def _refuse(protocol: HttpProtocol, exchange: Exchange, error: PlatformErr
         log.error("request %s failed after its first byte: %s", exchange.request_id, error)
         exchange.record.code = "aborted"
         raise ConnectionAbortedError
-    if not isinstance(error, TooLarge):
-        await exchange.drain()
+    if isinstance(error, Refusal):
+        note(exchange.record, error)
+    await _drain(exchange, error)
     status, headers, body = protocol.error(error, exchange.request_id)
     if error.retry_after_s is not None:
         headers = [*headers, (b"retry-after", b"%d" % max(1, round(error.retry_after_s)))]
     if isinstance(error, Refusal):
-        note(exchange.record, error)
         headers = [*headers, *_encoded(error.headers)]
     if isinstance(error, Denial) and error.body is not None:
         body = error.body.encode()
     await exchange.start(status, [*headers, (b"content-length", b"%d" % len(body))])
     await exchange.write(body, more=False)
+
+
+async def _drain(exchange: Exchange, error: PlatformError) -> None:
+    """Read what is left of a refused body, where that is not the trouble itself."""
+    is_load = error.code is Code.RESOURCE_EXHAUSTED and not isinstance(error, Refusal)
+    if is_load or isinstance(error, TooLarge):
+        return
+    try:
+        await exchange.drain()
+    except asyncio.CancelledError:
+        _gone(exchange)
+        raise
+    except Exception:  # noqa: BLE001  # the answer is the same
+        log.debug("request %s: its body can't be read to its end", exchange.request_id)
 
 
 def _encoded(headers: Iterable[tuple[str, str]]) -> Headers:

@@ -100,11 +100,11 @@ class Session:
             raise found
         self.principal, self.is_settled = found, True
 
-    async def allowed(self, targets: Sequence[Target]) -> list[Target]:
+    async def allowed(self, targets: Sequence[Target], *, is_meant: bool = True) -> list[Target]:
         """Return the targets that may be called."""
         if len(targets) == 1:
             found = [await self._decide(targets[0])]
-            if isinstance(found[0], Denial):
+            if is_meant and isinstance(found[0], Denial):
                 # It is answered as if it were not there; the audit log knows better.
                 self._hidden = found[0]
         else:
@@ -163,8 +163,9 @@ class Unlimited:
     async def require(self, target: Target) -> None:
         """Do nothing."""
 
-    async def allowed(self, targets: Sequence[Target]) -> list[Target]:
+    async def allowed(self, targets: Sequence[Target], *, is_meant: bool = True) -> list[Target]:
         """Return them all."""
+        del is_meant
         return list(targets)
 
     def refusal(self) -> PlatformError:

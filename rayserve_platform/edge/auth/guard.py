@@ -154,10 +154,12 @@ class Guard:
 
     async def permit(self, known: Known, target: Target) -> Principal:
         """Run authorization and response for one model; raises as `decide`."""
-        if known.free:
-            return known.principal
         document = known.document.of(target)
         try:
+            if known.free:
+                if target.operation == "load":
+                    self._check_free_loading(document)
+                return known.principal
             _check_model(known.key, target)
             if self._permission.waits:
                 await self._bounded("authorization", self._permission.check(document))
@@ -167,7 +169,9 @@ class Guard:
                 self._check_loading(known.key, document)
         except Denial as denial:
             told = self._told(denial, document)
-            told.principal, told.model = known.principal, target.adapter or target.model
+            # Never the caller's text, as the name of an adapter or of what to load may be.
+            told.model = target.model if target.operation == "call" else ""
+            told.principal = known.principal
             raise told from None
         _count(known.principal.rule, "allowed")
         headers = self.responses.headers(document)
@@ -182,14 +186,23 @@ class Guard:
             if not key.load:
                 raise forbidden(SCOPE, f"the key {key.id} is not for loading models")
         elif self._load:
-            try:
-                may_load = self._load.hold(document)
-            except EvaluationFault as fault:
-                raise forbidden(LOAD, str(fault)) from None
-            if not may_load:
-                raise forbidden(LOAD, "the patterns of auth.load don't hold")
+            self._check_patterns_of_loading(document)
         elif not self._permission.grants_loading(document):
             raise forbidden(LOAD, "neither auth.load nor a SubjectAccessReview gives the right")
+
+    def _check_free_loading(self, document: Document) -> None:
+        """Where the policy does not apply, only `auth.load` can give the right."""
+        if not self._load:
+            raise forbidden(LOAD, "the policy does not apply, and there is no auth.load")
+        self._check_patterns_of_loading(document)
+
+    def _check_patterns_of_loading(self, document: Document) -> None:
+        try:
+            may_load = self._load.hold(document)
+        except EvaluationFault as fault:
+            raise forbidden(LOAD, str(fault)) from None
+        if not may_load:
+            raise forbidden(LOAD, "the patterns of auth.load don't hold")
 
     def _told(self, denial: Denial, document: Document) -> Denial:
         """Count a refusal, write down why, and return it as the policy wants it to look."""
@@ -253,7 +266,7 @@ def _check_model(key: Key | None, target: Target) -> None:
     if key is not None and key.models is not None:
         name = target.adapter or target.model
         if name not in key.models:
-            raise forbidden(SCOPE, f"the key {key.id} is not for {name}")
+            raise forbidden(SCOPE, f"the key {key.id} is not for {name!r}")
 
 
 def _secret_headers(policy: Policy) -> frozenset[str]:

@@ -164,8 +164,9 @@ class OpenAIHttp:
 
     async def _model(self, exchange: Exchange, model: str) -> None:
         served = await self._catalog.resolve(model)
-        entries = {entry["id"]: entry for entry in model_objects(served.card)}
-        await exchange.json(200, entries.get(model) or {**entries[served.card.id], "id": model})
+        card = await self._catalog.card_of(served)
+        entries = {entry["id"]: entry for entry in model_objects(card)}
+        await exchange.json(200, entries.get(model) or {**entries[card.id], "id": model})
 
     async def _docs(self, exchange: Exchange) -> None:
         self._need_docs()

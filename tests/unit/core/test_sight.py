@@ -25,7 +25,8 @@ class Allowing:
         if not await self.allowed([target]):
             raise self.refusal()
 
-    async def allowed(self, targets: Sequence[Target]) -> list[Target]:
+    async def allowed(self, targets: Sequence[Target], *, is_meant: bool = True) -> list[Target]:
+        del is_meant
         self.questions += 1
         return [target for target in targets if target in self._allowed]
 
