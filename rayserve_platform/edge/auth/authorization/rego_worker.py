@@ -5,7 +5,8 @@ first and inputs then, over the socket that is its standard input, and ends with
 
 The engine, rego-cpp, is believed as little as need be. It takes policies that OPA refuses: with
 a variable that nothing binds, so that a `not` holds by mistake, a function that there isn't, a
-rule that depends on itself. These are looked for in the plan that it makes. Its texts are kept as
+rule that depends on itself. And it loses a variable that should run through a second list, as in
+`input.a[i] == input.b[j]`. These are looked for in the plan that it makes. Its texts are kept as
 JSON writes them, and a function may cut one in the middle of an escape; so results are read value
 by value, never from the JSON that it puts together, in which a text could pose as another rule.
 """
@@ -75,7 +76,7 @@ def _compiled(text: str, query: str) -> tuple[Any, Any]:
     # Else a function that fails has no value, and a `not` of it holds.
     rego.strict_built_in_errors = True
     try:
-        rego.add_module("policy", HEAD + text)
+        rego.add_module("policy", f"{HEAD}{text}\n")  # a comment ends only with its line
         bundle = rego.build(query, [])
     except RegoError as error:
         raise Refused(_reason(str(error), HEAD + text)) from None
@@ -114,7 +115,10 @@ def _check(text: str) -> None:
         unbound = set(locals_.read) - locals_.written - set(function["params"])
         if unbound:
             line = min(locals_.read[one] for one in unbound)
-            raise Refused(f"line {line}: a variable is used to which nothing gives a value")
+            reason = (
+                "a variable has no value, or runs through a list as only 'some … in' can say it"
+            )
+            raise Refused(f"line {line}: {reason}")
     try:
         TopologicalSorter(calls).prepare()
     except CycleError:

@@ -126,6 +126,24 @@ async def test_what_is_not_true_refuses(guarded: Any, text: str, all_values: boo
     assert (await refused(ask(**CALLED))).code is Code.PERMISSION_DENIED
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# who may\nallow := true # everybody",
+        'f(x) := "a" if x == 1\nelse := "b"\nallow if f(2) == "b"',
+        "allow if { every name, value in input.request.headers { name != value } }",
+        'allow if {\n  [_, end] := split(input.auth.identity.sub, "ic")\n  end == "e"\n}',
+        'allow if {n: v | some n, v in input.request.headers} == {"x-user": "alice"}',
+        'bob if input.auth.identity.sub == "b"\nallow if bob with input.auth.identity.sub as "b"',
+        "allow if regex.match(`^/v1/(chat/)?x$`, input.context.request.http.path)",
+        'p contains at if walk(input, [at, "alice"])\nallow if ["auth", "identity", "sub"] in p',
+        'default f(_) := 1\nf(user) := 5 if user == "bob"\nallow if f("alice") == 1',
+    ],
+)
+async def test_policies_of_many_kinds_are_understood(guarded: Any, text: str) -> None:
+    await (await guarded(policy(text)))(**CALLED)
+
+
 async def test_later_headers_see_allow_alone_or_all_rules(guarded: Any) -> None:
     text = """
     allow := true
@@ -176,8 +194,9 @@ async def test_a_text_of_a_callers_is_nothing_but_a_text(guarded: Any, user: str
         ("package mine\nallow := true", "line 1"),
         ("permit := true", "has no rule 'allow'"),
         # A `not` of each of these would hold.
-        ('deny if usr.name == "x"\nallow if not deny', "line 1: a variable is used"),
-        ("\nallow if not x == 1", "line 2: a variable is used"),
+        ('deny if usr.name == "x"\nallow if not deny', "line 1: a variable has no value"),
+        ("\nallow if not x == 1", "line 2: a variable has no value"),
+        ("bad if input.a[i] == input.b[j]\nallow if not bad", "line 1: a variable has no value"),
         ("allow if not nofunction(1)", "there is no function 'nofunction'"),
         ('allow if not http.send({"method": "get", "url": "http://x"})', "no function 'http.send'"),
         ("a if b\nb if a\nallow if not a", "a rule depends on itself"),
