@@ -138,7 +138,7 @@ lock: ## resolve requirements/*.lock anew from pyproject.toml; newest versions: 
 	@echo "lock: resolving requirements/quickstart.lock"
 	@$(LOCK) $(ARGS) --constraint $(REQ)/cpu.lock --extra quickstart --output-file $(REQ)/quickstart.lock
 	@echo "lock: resolving requirements/dev.lock"
-	@$(LOCK) $(ARGS) --constraint $(REQ)/cpu.lock $(SERVING) --extra bench --extra dev \
+	@$(LOCK) $(ARGS) --constraint $(REQ)/cpu.lock $(SERVING) --extra rego --extra bench --extra dev \
 		--output-file $(REQ)/dev.lock
 
 clean: ## remove the environment and everything generated

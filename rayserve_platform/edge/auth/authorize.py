@@ -1,10 +1,12 @@
 """The third phase: may they. All rules must let the request pass, for the model that is meant."""
 
 import asyncio
+from typing import Any
 
 from rayserve_platform.core.errors import Code
 from rayserve_platform.edge.auth.authorization.access_review import AccessCheck
 from rayserve_platform.edge.auth.authorization.check import Check, PatternCheck
+from rayserve_platform.edge.auth.authorization.rego import RegoCheck
 from rayserve_platform.edge.auth.conditions import Conditions
 from rayserve_platform.edge.auth.denial import Denial, unavailable
 from rayserve_platform.edge.auth.document import Document
@@ -12,8 +14,8 @@ from rayserve_platform.edge.auth.expression import EvaluationFault
 from rayserve_platform.edge.auth.rule import CacheKey, Compiled, by_priority
 from rayserve_platform.edge.auth.sources import Sources
 from rayserve_platform.edge.auth.verdict import Rejected, Unavailable
+from rayserve_platform.settings.auth.authorization import Authorization
 from rayserve_platform.settings.auth.policy import Policy
-from rayserve_platform.settings.auth.rules import Authorization
 
 PHASE = "authorization"
 FORBIDDEN = "You are not allowed to do this."
@@ -58,8 +60,7 @@ class Permission:
             if not rule.applies(document):
                 document.tell(f"{rule.where}: does not apply")
                 return None
-            # A check remembers by itself: a second memory would make its verdicts twice as old.
-            document.authorization[rule.name] = await rule.run.check(document)
+            document.authorization[rule.name] = await _found(rule, document)
         except (Rejected, EvaluationFault) as failure:
             document.tell(f"{rule.where}: refused: {failure}")
             return forbidden(rule.where, str(failure))
@@ -79,10 +80,18 @@ def forbidden(rule: str, reason: str) -> Denial:
     return Denial(Code.PERMISSION_DENIED, FORBIDDEN, rule=rule, reason=reason)
 
 
+async def _found(rule: Compiled[Check], document: Document) -> Any:
+    if rule.run.remembers:  # a second memory would make its verdicts twice as old
+        return await rule.run.check(document)
+    return await rule.remembered(document, lambda: rule.run.check(document))
+
+
 def _check(name: str, rule: Authorization, policy: Policy, sources: Sources) -> Check:
     where = f"{PHASE}.{name}"
     if rule.patternMatching is not None:
         return PatternCheck(Conditions(rule.patternMatching.patterns, policy.patterns, where))
+    if rule.opa is not None:
+        return RegoCheck(rule.opa, sources.rego, where)
     assert rule.kubernetesSubjectAccessReview is not None
     review, key = rule.kubernetesSubjectAccessReview, CacheKey(rule.cache, where)
     return AccessCheck(review, sources.kubernetes, key, where)

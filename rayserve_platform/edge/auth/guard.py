@@ -97,6 +97,7 @@ class Guard:
         if self._sources.keys is not None:
             await self._sources.keys.start()
         await self._ways.start()
+        await self._sources.rego.start()
 
     async def stop(self) -> None:
         """End all that `start` and decisions began."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rayserve_platform.edge.auth.authority import Authorities
+from rayserve_platform.edge.auth.authorization.rego import Workers
 from rayserve_platform.edge.auth.expression import PolicyFault
 from rayserve_platform.edge.auth.keystore import KeyStore
 from rayserve_platform.edge.auth.kubernetes import KubernetesApi
@@ -25,6 +26,7 @@ class Sources:
         self.authorities = Authorities(timeout_s=settings.budget_s)
         self.kubernetes = KubernetesApi(settings.kubernetes, self.authorities)
         self.keys = keys
+        self.rego = Workers()
         self._directory = settings.secrets_dir
         self._namespace = namespace
         self._secrets: Verdicts[Mapping[str, bytes]] = Verdicts(SECRET_TTL_S)
@@ -58,6 +60,7 @@ class Sources:
 
     async def stop(self) -> None:
         """Close connections."""
+        await self.rego.stop()
         await self._secrets.stop()
         await self.authorities.stop()
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from rayserve_platform.settings.auth.authorization import Authorization
 from rayserve_platform.settings.auth.response import Callback, Response
 from rayserve_platform.settings.auth.rules import (
     Authentication,
-    Authorization,
     Metadata,
     Rule,
 )

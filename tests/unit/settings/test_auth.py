@@ -100,7 +100,14 @@ def test_a_whole_manifest_its_spec_and_the_spec_alone_are_the_same() -> None:
     [
         ({"metadata": {"m": {"uma": {}}}}, "metadata.m: 'uma' is not supported"),
         ({"authorization": {"a": {"spicedb": {}}}}, "authorization.a: 'spicedb' is not supported"),
-        ({"authorization": {"a": {"opa": {"rego": "x"}}}}, "'opa' is not supported"),
+        (
+            {"authorization": {"a": {"opa": {"externalPolicy": {"url": "http://x"}}}}},
+            "'externalPolicy' is not supported",
+        ),
+        (
+            {"authorization": {"a": {"opa": {"rego": "x", "version": "v0"}}}},
+            "'version' v0 is not supported",
+        ),
         (
             {"response": {"success": {"headers": {"h": {"wristband": {}}}}}},
             "'wristband' is not supported",

@@ -13,7 +13,7 @@ from rayserve_platform.edge.auth.kubernetes import REVIEW_ACCESS, KubernetesApi
 from rayserve_platform.edge.auth.rule import CacheKey
 from rayserve_platform.edge.auth.selector import written
 from rayserve_platform.edge.auth.verdict import Good, Rejected, Unavailable, Verdicts
-from rayserve_platform.settings.auth.rules import AccessReview
+from rayserve_platform.settings.auth.authorization import AccessReview
 
 
 class AccessCheck:
@@ -26,6 +26,7 @@ class AccessCheck:
     """
 
     waits = True
+    remembers = True
 
     def __init__(self, rule: AccessReview, api: KubernetesApi, key: CacheKey, where: str) -> None:
         self._api = api

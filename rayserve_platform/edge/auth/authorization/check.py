@@ -12,6 +12,8 @@ class Check(Protocol):
 
     waits: bool
     """Whether it may wait for somebody."""
+    remembers: bool
+    """Whether it keeps verdicts itself, so that the rule's `cache` is its own matter."""
 
     @property
     def grants_loading(self) -> bool:
@@ -37,6 +39,7 @@ class PatternCheck:
     """All patterns must hold."""
 
     waits = False
+    remembers = False
     grants_loading = False
 
     def __init__(self, conditions: Conditions) -> None:
