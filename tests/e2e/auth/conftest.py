@@ -77,7 +77,12 @@ def ingress(topology: str, keys: Path, known: Authorities) -> dict[str, Any]:
         "authorization": {"listed": listed},
         "response": {"success": name},
     }
-    auth = {"keys": {"file": str(keys)}, "policy": policy, "kubernetes": {"url": known.kube.url}}
+    auth = {
+        "keys": {"file": str(keys)},
+        "policy": policy,
+        "kubernetes": {"url": known.kube.url},
+        "load": [{"predicate": "true"}],  # whoever may call a model may load it
+    }
     settings = {"num_cpus": 0.01, "protocols": PROTOCOLS[topology], "auth": auth}
     if topology == "colocated":
         settings["kserve"] = {"repository_api": True}
