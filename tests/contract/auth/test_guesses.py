@@ -56,7 +56,7 @@ async def test_a_guess_reaches_neither_metrics_nor_the_log_at_length(
 ) -> None:
     file = tmp_path / "keys.json"
     headers = bearer(key_for(file, *models))
-    policy = {"authentication": {"own": {"apiKey": {}}}}
+    policy: dict[str, Any] = {"authentication": {"own": {"apiKey": {}}}}
     server = await serve("openai", policy=policy, auth={"keys": {"file": str(file)}})
     with caplog.at_level(logging.INFO, "rayserve.auth"):
         for name in ("guess-1", "guess\nforged line", LONG):
