@@ -16,6 +16,7 @@ import pytest
 
 from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.errors import PlatformError
+from rayserve_platform.edge.accounts import open_accounts
 from rayserve_platform.edge.http import HttpEdge
 from rayserve_platform.edge.media import MAX_LOOKUPS, Fetcher
 from rayserve_platform.protocols.openai.guard import Caps
@@ -90,13 +91,16 @@ async def serve(make_native) -> AsyncIterator[Callable[..., Any]]:
     """
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(names: Names, *, most: int = 16, **bounds: Any) -> Any:
+        async def start(
+            names: Names, *, most: int = 16, quotas: dict[str, Any] | None = None, **bounds: Any
+        ) -> Any:
             runtime = make_native(f"POST {CHAT}")
             options = {"networks": ["127.0.0.0/8"], "max_bytes": 4096, **bounds}
             caps = Caps(media_hosts=frozenset({HOST}), max_media=most)
             fetcher = Fetcher(resolve=names, **options)
             face = OpenAIHttp(Catalog([runtime]), caps=caps, fetcher=fetcher)
-            edge = HttpEdge([face], Ingress())
+            settings = Ingress.model_validate({"quotas": quotas or {}, "audit": {"enabled": False}})
+            edge = HttpEdge([face], settings, accounts=open_accounts(settings))
             url = await stack.enter_async_context(listening(CancelledByClient(edge)))
             client = httpx.AsyncClient(base_url=url, timeout=60, verify=False, trust_env=False)
             return await stack.enter_async_context(client), runtime
@@ -316,6 +320,16 @@ async def test_nothing_is_fetched_for_a_model_that_is_not_served(serve: Any, sto
     body = message(store.add("/a.png", PICTURE)) | {"model": "another"}
     assert (await client.post(CHAT, json=body)).status_code == 404
     assert store.asked == runtime.calls == []
+
+
+async def test_nothing_is_fetched_beyond_a_quota(serve: Any, store: Store) -> None:
+    """Fetching is work for others: a request is counted before it, and once."""
+    rules = [{"name": "all", "requests": ["2/hour"]}]
+    client, runtime = await serve(Names([["127.0.0.1"]]), quotas={"rules": rules})
+    body = message(store.add("/a.png", PICTURE))
+    statuses = [(await client.post(CHAT, json=body)).status_code for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    assert len(store.asked) == len(runtime.calls) == 2
 
 
 async def test_the_settings_say_what_is_fetched(
