@@ -227,9 +227,33 @@ async def test_nothing_is_fetched_for_a_caller_by_default(
 async def test_media_come_from_allowed_hosts_alone(serve_http, make_native, url):
     ingress = {"openai": {"media_hosts": ["media.example.org"]}}
     server = await serve_http(make_native(*ROUTES), ingress=ingress)
-    words = ("http(s) on one of these: media.example.org",)
     body = part(type="image_url", image_url={"url": url})
-    await refused(server, CHAT, body, "image_url", *words)
+    response = await server.client.post(CHAT, json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "image_url"
+    assert "http(s) on a host that this server fetches from" in response.text
+    assert "media.example.org" not in response.text  # not for those who may call nothing
+    assert server.runtime.calls == []
+
+
+HIDDEN = [{"type": "image_url", "image_url": {"url": "https://media.example.org/a.png"}}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "type": "tool_use", "content": HIDDEN}]},
+        {"messages": [{"role": "user", "type": "tool_use", "input": HIDDEN}]},
+        {"messages": [{"role": "user", "arguments": HIDDEN}]},
+        {"input": [{"type": "message", "role": "user", "content": HIDDEN, "tools": []}]},
+        part(type="tool_use", input={}, content=HIDDEN),
+        part(type="text", text="a", arguments=HIDDEN),
+        part(type="text", text="a", tools=HIDDEN),
+    ],
+)
+async def test_no_key_beside_it_hides_what_is_to_be_fetched(serve_http, make_native, body):
+    server = await serve_http(make_native(*ROUTES))
+    await refused(server, CHAT, body, "image_url", "must be a data: URL")
 
 
 @pytest.mark.parametrize(
@@ -246,6 +270,10 @@ async def test_media_come_from_allowed_hosts_alone(serve_http, make_native, url)
             ]
         },
         part(type="tool_use", input={"image_url": "https://example.org/a.png"}),
+        {"input": [{"type": "function_call", "arguments": {"image_url": "https://a"}}]},
+        {"messages": [{"role": "assistant", "function_call": {"arguments": {"image_url": "x"}}}]},
+        {"messages": [{"role": "system", "content": "a", "tools": [{"image_url": "https://a"}]}]},
+        {"input": [{"type": "mcp_list_tools", "tools": [{"image_url": "https://a"}]}]},
         {"messages": HI, "metadata": {"image_url": "https://example.org/a.png"}},
         {"messages": HI, "n": 512},
         {"messages": HI, "response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
