@@ -20,15 +20,36 @@ MAX_WEIGHT = 10_000
 MAX_LEVELS = 128
 """Of a schema, its objects and lists. xgrammar 0.2.8 takes 0.1 s for 64 objects in one another,
 which have as many, and 28 s for 900 arrays (128,000 tokens, one core, as all below)."""
+LONG = 128
+"""From here on xgrammar builds what it can't share: with a vocabulary of 49,000 tokens it takes
+2.8 s for all `maxLength` up to it together, and 0.5 s for each above."""
 MAX_LENGTHS = 16
-"""Different pairs of `minLength` and `maxLength`: xgrammar takes 0.5 s for each with a vocabulary
-of 49,000 tokens, and up to 6 s with one of 128,000."""
+"""Different pairs of `minLength` and `maxLength` of which one is above `LONG`: 8.5 s. A form of 64
+would keep an engine for 34 s, with a vocabulary of 128,000 tokens for minutes."""
+MAX_RANGES = 32
+"""Such pairs up to `LONG` whose `minLength` is above 1: 0.2 s each."""
 MAX_OPTIONAL = 100_000
 """The squares of the numbers of optional properties of each object, together: xgrammar takes 11 s
 for 400 in one. Where their number is bounded as well it is the third power: 6 s for 100."""
 MAX_MULTIPLE = 10_000
-"""The product of all different `multipleOf`, by their digits: llguidance 1.7.6, which vLLM takes
-for them, needs 6 s and 290 MB for 1,000,003."""
+"""Of one `multipleOf`, its digits: llguidance 1.7.6, which vLLM takes for them, builds a state for
+each remainder, and needs 4 s and 50 MB for 1,000,003. Where several hold for one number, their
+least common multiple counts: 997 beside an `anyOf` of 991 and 983 takes 56 s and 1.8 GB."""
+MAX_MULTIPLES = 100_000
+"""All different ones together: those of several properties are built one by one, 3.4 s and 340 MB
+for the hundred largest primes below 10,000."""
+MERGING = ("$ref", "anyOf", "oneOf", "if", "dependentSchemas")
+"""What holds beside the rest of a schema. In `allOf` several hold already, and of the patterns of
+`patternProperties` several may be for one name."""
+MERGED = (
+    "multipleOf",
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "items",
+    "prefixItems",
+)
+"""In what a schema may have a `multipleOf` besides."""
 
 _COUNT = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
 _CLASS = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
@@ -76,24 +97,55 @@ def check_schema(schema: Any, param: str) -> None:
     if _levels(schema) > MAX_LEVELS:
         text = f"The schema in '{param}' is nested too deeply: {MAX_LEVELS} levels are the most."
         raise _refusal(text, param)
-    lengths: set[tuple[str, str]] = set()
+    check_together(schema, param)
+
+
+def check_together(schema: Any, param: str) -> None:
+    """Refuse schemas that would take seconds to compile into one, or one of their patterns.
+
+    Args:
+        schema: a schema, or a list of several.
+        param: where they stand in a request.
+
+    Raises:
+        PlatformError: INVALID_ARGUMENT.
+    """
+    lengths: set[tuple[int, int]] = set()
     multiples: set[int] = set()
-    optional = 0
+    optional, is_merged = 0, False
     for part in _objects(schema):
         for pattern in _patterns(part):
             check_pattern(pattern, param)
-        if "minLength" in part or "maxLength" in part:
-            lengths.add((str(part.get("minLength")), str(part.get("maxLength"))))
+        lengths.add((_length(part.get("minLength")), _length(part.get("maxLength"))))
         multiples.add(_digits(part.get("multipleOf")))
         optional += _optional(part)
-    if len(lengths) > MAX_LENGTHS:
-        text = f"The schema in '{param}' has more than {MAX_LENGTHS} different lengths of strings."
-        raise _refusal(text, param)
+        is_merged = is_merged or _merges(part)
+    _check_lengths(lengths, param)
     if optional > MAX_OPTIONAL:
         raise _refusal(f"The schema in '{param}' has too many optional properties.", param)
-    if math.prod(multiples) > MAX_MULTIPLE:
-        text = f"The digits of 'multipleOf' in '{param}' must have a product up to {MAX_MULTIPLE}."
+    _check_multiples(multiples, param, is_merged=is_merged)
+
+
+def _check_multiples(multiples: set[int], param: str, *, is_merged: bool) -> None:
+    if max(multiples, default=1) > MAX_MULTIPLE:
+        text = f"The digits of 'multipleOf' in '{param}' must be at most {MAX_MULTIPLE}."
         raise _refusal(text, param)
+    if sum(multiples) > MAX_MULTIPLES:
+        raise _refusal(f"The schema in '{param}' has too many different 'multipleOf'.", param)
+    if is_merged and math.lcm(*multiples) > MAX_MULTIPLE:
+        text = f"must have digits whose least common multiple is at most {MAX_MULTIPLE}"
+        raise _refusal(f"All 'multipleOf' in '{param}' {text}.", param)
+
+
+def _check_lengths(lengths: set[tuple[int, int]], param: str) -> None:
+    long = sum(max(pair) > LONG for pair in lengths)
+    ranges = sum(max(pair) <= LONG and pair[0] > 1 for pair in lengths)
+    if long > MAX_LENGTHS:
+        text = f"more than {MAX_LENGTHS} different lengths of strings above {LONG}"
+        raise _refusal(f"The schema in '{param}' has {text}.", param)
+    if ranges > MAX_RANGES:
+        text = f"more than {MAX_RANGES} different 'minLength' with their 'maxLength'"
+        raise _refusal(f"The schema in '{param}' has {text}.", param)
 
 
 def weight(pattern: str) -> int:
@@ -166,6 +218,21 @@ def _optional(part: dict[str, Any]) -> int:
     count = sum(name not in needed for name in properties)
     is_counted = "minProperties" in part or "maxProperties" in part
     return count**3 // 5 if is_counted else count**2
+
+
+def _length(count: Any) -> int:
+    """Return a bound of a string's length; what is none bounds nothing."""
+    if isinstance(count, float):
+        return int(count) if math.isfinite(count) else 0
+    return count if isinstance(count, int) else 0
+
+
+def _merges(part: dict[str, Any]) -> bool:
+    """Say whether a schema has parts that hold for one value together."""
+    besides = sum(key in part for key in MERGING)
+    own = any(key in part for key in MERGED)
+    several = "allOf" in part or "patternProperties" in part
+    return several or (besides > 0 and besides + own > 1)
 
 
 def _digits(number: Any) -> int:

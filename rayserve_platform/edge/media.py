@@ -6,10 +6,12 @@ elsewhere a moment later (DNS rebinding) changes nothing. Redirects are not foll
 
 import asyncio
 import base64
+import contextlib
 import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
@@ -27,6 +29,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 MAX_FETCHES = 32
 """At a time in one ingress replica; more wait, within their time."""
+MAX_LOOKUPS = 8
+"""Names that are looked up at a time, each in a thread."""
 NAT64 = ip_network("64:ff9b::/96")
 """RFC 6052: its last 32 bits are the IPv4 address that is meant."""
 KIND = re.compile(r"(image|audio|video)/[a-z0-9.+-]{1,64}")
@@ -48,11 +52,28 @@ def host_of(url: str) -> str | None:
     return parts.hostname if parts.scheme in ("http", "https") else None
 
 
-async def addresses_of(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a name, as this machine looks names up."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+class Lookup:
+    """Looks names up as this machine does, in threads of its own.
+
+    A name server that is silent holds a thread for long after its request is gone; no other work
+    may wait for it, and no more of it may pile up than there are threads.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="lookup")
+        self._places = asyncio.Semaphore(MAX_LOOKUPS)
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """Return the addresses of a name."""
+        await self._places.acquire()
+        loop = asyncio.get_running_loop()
+        work = self._threads.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        work.add_done_callback(lambda _: self._leave(loop))
+        return [str(address[0]) for *_, address in await asyncio.wrap_future(work)]
+
+    def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the ingress has ended
+            loop.call_soon_threadsafe(self._places.release)
 
 
 class Fetcher:
@@ -62,7 +83,7 @@ class Fetcher:
         networks: in which an address may be that is not a public one.
         max_bytes: of all files of one request together.
         timeout_s: for all files of one request together.
-        resolve: looks up a name.
+        resolve: looks up a name; a `Lookup` of its own if there is none.
     """
 
     def __init__(
@@ -71,12 +92,12 @@ class Fetcher:
         networks: Iterable[str] = (),
         max_bytes: int = 32 * 2**20,
         timeout_s: float = 10.0,
-        resolve: Resolve = addresses_of,
+        resolve: Resolve | None = None,
     ) -> None:
         self._networks = tuple(ip_network(network) for network in networks)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._resolve = resolve
+        self._resolve = resolve or Lookup()
         self._places = asyncio.Semaphore(MAX_FETCHES)
 
     async def data_urls(self, wanted: Sequence[tuple[str, str]]) -> list[str]:
@@ -94,7 +115,8 @@ class Fetcher:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.gather(*tasks)
         except TimeoutError:
-            late = next(field for task, (_, field) in zip(tasks, wanted, strict=True) if _ran(task))
+            fields = (field for task, (_, field) in zip(tasks, wanted, strict=True) if _ran(task))
+            late = next(fields, wanted[0][1])  # the last may be there just as time is up
             text = f"was not there within {self._timeout_s:g} s"
             raise _refusal(late, text) from None
         finally:
@@ -126,13 +148,13 @@ class Fetcher:
     async def _addresses(self, host: str, port: int, field: str) -> list[Address]:
         """Look a name up, once; refuse it if any of its addresses is not for callers."""
         try:
-            found = [_meant(ip_address(each)) for each in await self._resolve(host, port)]
+            found = [_plain(ip_address(each)) for each in await self._resolve(host, port)]
         except (OSError, ValueError):
             found = []
         if not found:
             raise _refusal(field, "can't be fetched: its host has no address")
         for address in found:
-            if not self._is_fit(address):
+            if not self._is_fit(_meant(address)):
                 log.warning("%s was refused: %s leads to %s", field, host, address)
                 raise _refusal(field, "leads to an address that this server does not call")
         return found
@@ -209,13 +231,17 @@ def _data_url(kind: str, parts: list[bytes]) -> str:
     return f"data:{kind};base64,{base64.b64encode(b''.join(parts)).decode()}"
 
 
+def _plain(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 address is another spelling of, if it is for one."""
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
+
 def _meant(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 address stands for, if it does for one."""
-    if isinstance(address, IPv4Address):
-        return address
-    if address in NAT64:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address
+    """Return whom a call reaches in the end.
+
+    It is what counts, but not what is called: a network that needs NAT64 has no IPv4 of its own.
+    """
+    return IPv4Address(int(address) & 0xFFFFFFFF) if address in NAT64 else address
 
 
 def _is_public(address: Address) -> bool:

@@ -5,10 +5,11 @@ more work than one request may make.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rayserve_platform.core.guides import check_pattern, check_size, check_text
+from rayserve_platform.core.guides import check_pattern, check_size, check_text, check_together
 from rayserve_platform.protocols.openai.media import Place, check_host, places
 from rayserve_platform.protocols.openai.translate import invalid
 
@@ -16,7 +17,20 @@ REFUSED = {
     "chat_template": "Chat templates come with the model or its configuration, not with a request.",
     "kv_transfer_params": "It is for an engine's peers, not for clients.",
 }
-PLAIN_GUIDES = ("guided_grammar", "guided_choice", "guided_json")
+GUIDES = (
+    "guided_choice",
+    "guided_grammar",
+    "guided_json",
+    "guided_regex",
+    "guided_whitespace_pattern",
+    "response_format",
+)
+"""Fields that an answer must match; besides those within another field, and the tools."""
+BINDING = ("required", "any", "allowed_tools")
+"""What `tool_choice` says when there must be a call, of whichever tool."""
+TOOL_SCHEMAS = ("parameters", "input_schema")
+TOOL_PLACES = ("definition", "function", "tools")
+"""Where in the description of a tool its own, or others, may stand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,29 +87,72 @@ def _check_choices(content: dict[str, Any], most: int) -> None:
 
 def _check_guides(content: dict[str, Any]) -> None:
     form = content.get("structured_outputs")
-    forms = form if isinstance(form, dict) else {}
-    for field, pattern in (
-        ("structured_outputs.regex", forms.get("regex")),
-        ("guided_regex", content.get("guided_regex")),
-    ):
-        if isinstance(pattern, str):
-            check_pattern(pattern, field)
-    guides = {f"structured_outputs.{key}": guide for key, guide in forms.items()}
-    guides |= {key: content.get(key) for key in PLAIN_GUIDES}
-    guides["response_format"] = content.get("response_format")
-    text = content.get("text")
-    guides["text.format"] = text.get("format") if isinstance(text, dict) else None
+    guides = {f"structured_outputs.{key}": guide for key, guide in _dict(form).items()}
+    guides |= {key: content.get(key) for key in GUIDES}
+    guides["text.format"] = _dict(content.get("text")).get("format")
+    guides["output_config.format"] = _dict(content.get("output_config")).get("format")
     for field, guide in guides.items():
-        if guide is not None and not field.endswith("regex"):
+        if guide is not None:
             _check_guide(guide, field)
+    _check_tools(content)
+
+
+def _check_tools(content: dict[str, Any]) -> None:
+    """Refuse a tool whose arguments are large to compile; each is looked at by itself.
+
+    Where a call of any, or a strict one, is asked for, an engine compiles all of them into one: so
+    there they count together.
+    """
+    schemas: list[Any] = []
+    choice = content.get("tool_choice")
+    kind = choice.get("type") if isinstance(choice, dict) else choice
+    is_bound = kind in BINDING or content.get("parallel_tool_calls") is False
+    for field, tool in _tools(content):
+        is_bound = is_bound or tool.get("strict") is True
+        for schema in (tool[key] for key in TOOL_SCHEMAS if tool.get(key) is not None):
+            _check_guide(schema, field)
+            schemas.append(schema)
+    if is_bound:
+        check_together(schemas, "tools")
+
+
+def _tools(content: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what describes tools: OpenAI's, also in a namespace, and Anthropic's.
+
+    The latter may be defined in messages as well.
+    """
+    waiting = [("tools", content.get("tools")), *_added(content.get("messages"))]
+    while waiting:
+        field, found = waiting.pop()
+        if isinstance(found, list):
+            waiting += [(field, each) for each in found]
+        elif isinstance(found, dict):
+            yield field, found
+            waiting += [(field, found.get(key)) for key in TOOL_PLACES]
+
+
+def _added(messages: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the tools that messages add (`tool_addition`)."""
+    for message in messages if isinstance(messages, list) else ():
+        content = _dict(message).get("content")
+        for part in content if isinstance(content, list) else ():
+            if _dict(part).get("type") == "tool_addition":
+                yield "messages", part.get("tool")
 
 
 def _check_guide(guide: Any, field: str) -> None:
-    if isinstance(guide, str) and not field.endswith("json"):
+    if not isinstance(guide, str):
+        try:
+            check_text(json.dumps(guide), field)
+        except RecursionError:
+            raise invalid(f"The schema in '{field}' is nested too deeply.", field) from None
+    elif field.endswith(("regex", "whitespace_pattern")):
+        check_pattern(guide, field)
+    elif field.endswith(("json", "structural_tag")):
+        check_text(guide, field)
+    else:
         check_size(guide, field)
-        return
-    try:
-        text = guide if isinstance(guide, str) else json.dumps(guide)
-    except RecursionError:
-        raise invalid(f"The schema in '{field}' is nested too deeply.", field) from None
-    check_text(text, field)
+
+
+def _dict(found: Any) -> dict[str, Any]:
+    return found if isinstance(found, dict) else {}

@@ -16,6 +16,7 @@ from rayserve_platform.core.catalog import Catalog
 from rayserve_platform.core.entry import Served
 from rayserve_platform.core.errors import Code, PlatformError
 from rayserve_platform.core.runtime import NativeHttp
+from rayserve_platform.core.usage import admit
 from rayserve_platform.edge.exchange import Exchange, status_of
 from rayserve_platform.edge.fetch import fetch
 from rayserve_platform.edge.json import check_once
@@ -121,6 +122,7 @@ class OpenAIHttp:
         if route.key in served.card.native:
             own = _own(served, content, _changes(exchange, route, served, content, response_id))
             if elsewhere:
+                await admit(served.target)
                 await fill(elsewhere, self._fetcher)
             if elsewhere or own is not content:
                 is_large = bool(elsewhere) or len(body) > LARGE_BYTES

@@ -9,19 +9,23 @@ from rayserve_platform.protocols.openai.translate import invalid
 
 MEDIA = ("image_url", "video_url", "audio_url", "file_url")
 """How parts of messages name what an engine would fetch: a text, or an object with `url`."""
-NOT_PARTS = frozenset({"arguments", "tools"})
-"""Of a message: what a tool was called with is the caller's own affair."""
-NOT_SPOKEN = NOT_PARTS | {
-    "chat_template_kwargs",
-    "functions",
-    "guided_json",
-    "metadata",
-    "response_format",
-    "structured_outputs",
-    "text",
-}
+NOT_SPOKEN = frozenset(
+    {
+        "arguments",
+        "chat_template_kwargs",
+        "functions",
+        "guided_json",
+        "metadata",
+        "response_format",
+        "structured_outputs",
+        "text",
+        "tools",
+    }
+)
 """Fields of a body that hold no parts. All others are searched: engines have ever more that do
 (`messages`, `input`, `documents`, `data_1`)."""
+CALLS = frozenset({"function", "function_call"})
+"""Under which keys a call stands, which has `arguments`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +44,31 @@ class Place:
 
 def places(content: dict[str, Any]) -> Iterator[Place]:
     """Yield where a body names a file that is not in it."""
-    waiting = [value for key, value in content.items() if key not in NOT_SPOKEN]
+    waiting = [(key, value) for key, value in content.items() if key not in NOT_SPOKEN]
     while waiting:
-        part = waiting.pop()
+        place, part = waiting.pop()
         if isinstance(part, list):
-            waiting += [item for item in part if isinstance(item, dict | list)]
+            waiting += [(place, item) for item in part if isinstance(item, dict | list)]
         elif isinstance(part, dict):
-            yield from (place for place in _own(part) if place.url[:5].lower() != "data:")
-            if part.get("type") != "tool_use":
-                waiting += [value for key, value in part.items() if key not in NOT_PARTS]
+            yield from (each for each in _own(part) if each.url[:5].lower() != "data:")
+            skipped = _not_parts(place, part)
+            waiting += [(key, value) for key, value in part.items() if key not in skipped]
+
+
+def _not_parts(place: str, part: dict[str, Any]) -> set[str]:
+    """Return in which keys something has no parts: with what a tool was called is its caller's own.
+
+    A message is no call, whatever it says that it is: an engine reads its parts.
+    """
+    kind, is_message = part.get("type"), "role" in part
+    found = set()
+    if not is_message and kind == "tool_use":
+        found.add("input")
+    if not is_message and (place in CALLS or kind == "function_call"):
+        found.add("arguments")
+    if is_message or kind == "mcp_list_tools":
+        found.add("tools")
+    return found
 
 
 def _own(part: dict[str, Any]) -> Iterator[Place]:
@@ -73,8 +93,7 @@ def check_host(place: Place, hosts: frozenset[str]) -> None:
         text = f"'{field}' must be a data: URL; this server fetches nothing for its callers."
         raise invalid(text, field)
     if host_of(place.url) not in hosts:
-        known = ", ".join(sorted(hosts))
-        text = f"'{field}' must be a data: URL, or http(s) on one of these: {known}."
+        text = f"'{field}' must be a data: URL, or http(s) on a host that this server fetches from."
         raise invalid(text, field)
 
 

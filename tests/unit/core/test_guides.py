@@ -99,8 +99,17 @@ def _properties(count: int, **more: object) -> dict[str, object]:
     return {"properties": {f"p{i}": {"type": "integer"} for i in range(count)}, **more}
 
 
-def _strings(count: int) -> object:
-    return {"properties": {f"p{i}": {"type": "string", "maxLength": 90 + i} for i in range(count)}}
+def _strings(count: int, most: int = 129, least: int = 0) -> object:
+    return {
+        "properties": {
+            f"p{i}": {"type": "string", "minLength": least, "maxLength": most + i}
+            for i in range(count)
+        }
+    }
+
+
+def _numbers(*multiples: float) -> dict[str, object]:
+    return {"properties": {f"p{i}": {"multipleOf": each} for i, each in enumerate(multiples)}}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +117,10 @@ def _strings(count: int) -> object:
     [
         (_within(900), "nested too deeply: 128 levels"),
         (_within(128), "nested too deeply: 128 levels"),
-        ({"anyOf": [_strings(17)]}, "more than 16 different lengths"),
+        ({"anyOf": [_strings(17)]}, "more than 16 different lengths of strings above 128"),
+        (_strings(17, 10**6), "more than 16 different lengths of strings above 128"),
+        ({"allOf": [{"minLength": 10**400 + i} for i in range(17)]}, "more than 16 different"),
+        (_strings(33, 90, 2), "more than 32 different 'minLength'"),
         (_properties(400), "too many optional properties"),
         (_properties(100, maxProperties=50), "too many optional properties"),
         (_properties(100, minProperties=1), "too many optional properties"),
@@ -116,6 +128,15 @@ def _strings(count: int) -> object:
         ({"multipleOf": 1_000_003}, "'multipleOf'"),
         ({"multipleOf": 1.000003}, "'multipleOf'"),
         ({"allOf": [{"multipleOf": 997}, {"multipleOf": 9.91}]}, "'multipleOf'"),
+        ({"multipleOf": 997, "anyOf": [{"multipleOf": 991}, {"multipleOf": 983}]}, "'multipleOf'"),
+        ({"multipleOf": 997, "$ref": "#/$defs/a", "$defs": {"a": {"multipleOf": 991}}}, "multiple"),
+        ({"anyOf": [{"multipleOf": 997}], "oneOf": [{"multipleOf": 991}]}, "'multipleOf'"),
+        ({**_numbers(997), "anyOf": [_numbers(991)]}, "'multipleOf'"),
+        (
+            {**_numbers(997), "patternProperties": {"^p": {"multipleOf": 991}}},
+            "'multipleOf'",
+        ),
+        (_numbers(*range(9901, 9999)), "too many different 'multipleOf'"),
     ],
 )
 def test_a_schema_that_takes_seconds_to_compile_is_refused(schema: object, words: str) -> None:
@@ -129,6 +150,15 @@ def test_a_schema_that_takes_seconds_to_compile_is_refused(schema: object, words
     [
         _within(100),
         _strings(16),
+        _strings(16, 10**400),
+        _strings(64, 35),
+        _strings(64, 35, 1),
+        _strings(32, 90, 2),
+        {"maxLength": 1e300, "minLength": float("inf"), "items": {"maxLength": "a"}},
+        _numbers(0.25, 0.125, 15),
+        _numbers(7, 24, 60, 365, 997),
+        {**_numbers(0.25, 0.125, 15), "anyOf": [{"required": ["p0"]}, {"required": ["p1"]}]},
+        {"anyOf": [{"multipleOf": 997}, {"multipleOf": 991}]},
         _properties(300),
         _properties(70, maxProperties=3),
         _properties(400, required=[f"p{i}" for i in range(390)]),

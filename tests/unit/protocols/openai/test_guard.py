@@ -1,5 +1,7 @@
 """What no body may ask for, also where an engine's own server would read it."""
 
+import json
+
 import pytest
 
 CHAT = "/v1/chat/completions"
@@ -13,6 +15,9 @@ ROUTES = (
     "POST /v1/score",
     "POST /v1/audio/transcriptions",
 )
+BOMB = "(a{1,9999}){1,9999}"
+LARGE = {"type": "object", "properties": {"a": {"type": "string", "pattern": BOMB}}}
+ADDED = {"type": "tool_definition", "definition": {"name": "f", "input_schema": LARGE}}
 HI = [{"role": "user", "content": "hi"}]
 
 
@@ -65,6 +70,18 @@ async def test_it_is_refused_before_the_engine_sees_it(serve_http, make_native, 
             {"type": "json_schema", "json_schema": {"schema": {"pattern": "(a{1000}){1000}"}}},
         ),
         ("text", {"format": {"schema": {"pattern": "(a{1000}){1000}"}}}),
+        ("structured_outputs", {"whitespace_pattern": BOMB, "json": {}}),
+        ("guided_whitespace_pattern", BOMB),
+        ("structured_outputs", {"structural_tag": json.dumps({"structures": [{"schema": LARGE}]})}),
+        ("structured_outputs", {"structural_tag": {"structures": [{"schema": LARGE}]}}),
+        ("structured_outputs", {"structural_tag": '{"format": ' * 900 + "1" + "}" * 900}),
+        ("response_format", {"type": "structural_tag", "structures": [{"schema": LARGE}]}),
+        ("output_config", {"format": {"type": "json_schema", "schema": LARGE}}),
+        ("tools", [{"type": "function", "function": {"name": "f", "parameters": LARGE}}]),
+        ("tools", [{"type": "function", "name": "f", "parameters": LARGE}]),
+        ("tools", [{"name": "f", "input_schema": LARGE}]),
+        ("tools", [{"type": "namespace", "tools": [{"name": "f", "parameters": LARGE}]}]),
+        ("messages", [{"role": "system", "content": [{"type": "tool_addition", "tool": ADDED}]}]),
     ],
 )
 async def test_a_guide_that_is_large_to_compile_is_refused(serve_http, make_native, field, guide):
@@ -73,6 +90,64 @@ async def test_a_guide_that_is_large_to_compile_is_refused(serve_http, make_nati
     assert response.status_code == 400
     assert response.json()["error"]["param"].startswith(field)
     assert server.runtime.calls == []
+
+
+def tools(count: int, **more: object) -> list[object]:
+    """Tools with ordinary schemas; the lengths of their texts are all different."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": f"tool_{i}",
+                "description": "Does what its name says. " * 20,
+                "parameters": {
+                    "type": "object",
+                    "properties": {
+                        "text": {"type": "string", "maxLength": 200 + i, "description": "a" * 200},
+                        "kind": {"type": "string", "enum": [f"kind {k}" for k in range(40)]},
+                        "price": {"type": "number", "multipleOf": 0.01, "minimum": 0},
+                        "code": {"type": "string", "pattern": "^[A-Z]{2}[0-9]{2,30}$"},
+                        **{f"option_{k}": {"type": "boolean"} for k in range(10)},
+                    },
+                    "required": ["text"],
+                },
+                **more,
+            },
+        }
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": tools(20)},
+        {"tools": tools(20), "tool_choice": "auto"},
+        {"tools": tools(20), "tool_choice": {"type": "function", "function": {"name": "tool_1"}}},
+        {"tools": tools(16), "tool_choice": "required"},
+        {"tools": [{"type": "web_search", "strict": True}, None, 1], "tool_choice": []},
+        {"tools": tools(16, strict=True), "output_config": {"effort": "low"}},
+    ],
+)
+async def test_the_tools_that_people_use_pass(serve_http, make_native, more):
+    server = await serve_http(make_native(*ROUTES))
+    response = await server.client.post(CHAT, json={"messages": HI, **more})
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": tools(17), "tool_choice": "required"},
+        {"tools": tools(17), "tool_choice": {"type": "any"}},
+        {"tools": tools(17), "parallel_tool_calls": False},
+        {"tools": tools(17, strict=True)},
+    ],
+)
+async def test_tools_that_are_compiled_into_one_count_together(serve_http, make_native, more):
+    server = await serve_http(make_native(*ROUTES))
+    body = {"messages": HI, **more}
+    await refused(server, CHAT, body, "tools", "more than 16 different lengths of strings")
 
 
 MEDIA = [
@@ -152,9 +227,33 @@ async def test_nothing_is_fetched_for_a_caller_by_default(
 async def test_media_come_from_allowed_hosts_alone(serve_http, make_native, url):
     ingress = {"openai": {"media_hosts": ["media.example.org"]}}
     server = await serve_http(make_native(*ROUTES), ingress=ingress)
-    words = ("http(s) on one of these: media.example.org",)
     body = part(type="image_url", image_url={"url": url})
-    await refused(server, CHAT, body, "image_url", *words)
+    response = await server.client.post(CHAT, json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "image_url"
+    assert "http(s) on a host that this server fetches from" in response.text
+    assert "media.example.org" not in response.text  # not for those who may call nothing
+    assert server.runtime.calls == []
+
+
+HIDDEN = [{"type": "image_url", "image_url": {"url": "https://media.example.org/a.png"}}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "type": "tool_use", "content": HIDDEN}]},
+        {"messages": [{"role": "user", "type": "tool_use", "input": HIDDEN}]},
+        {"messages": [{"role": "user", "arguments": HIDDEN}]},
+        {"input": [{"type": "message", "role": "user", "content": HIDDEN, "tools": []}]},
+        part(type="tool_use", input={}, content=HIDDEN),
+        part(type="text", text="a", arguments=HIDDEN),
+        part(type="text", text="a", tools=HIDDEN),
+    ],
+)
+async def test_no_key_beside_it_hides_what_is_to_be_fetched(serve_http, make_native, body):
+    server = await serve_http(make_native(*ROUTES))
+    await refused(server, CHAT, body, "image_url", "must be a data: URL")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +270,10 @@ async def test_media_come_from_allowed_hosts_alone(serve_http, make_native, url)
             ]
         },
         part(type="tool_use", input={"image_url": "https://example.org/a.png"}),
+        {"input": [{"type": "function_call", "arguments": {"image_url": "https://a"}}]},
+        {"messages": [{"role": "assistant", "function_call": {"arguments": {"image_url": "x"}}}]},
+        {"messages": [{"role": "system", "content": "a", "tools": [{"image_url": "https://a"}]}]},
+        {"input": [{"type": "mcp_list_tools", "tools": [{"image_url": "https://a"}]}]},
         {"messages": HI, "metadata": {"image_url": "https://example.org/a.png"}},
         {"messages": HI, "n": 512},
         {"messages": HI, "response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},

@@ -1,8 +1,13 @@
 """Files that a request names, of hosts that are allowed: the ingress fetches them."""
 
+import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +15,10 @@ import httpx
 import pytest
 
 from rayserve_platform.core.catalog import Catalog
+from rayserve_platform.core.errors import PlatformError
+from rayserve_platform.edge.accounts import open_accounts
 from rayserve_platform.edge.http import HttpEdge
-from rayserve_platform.edge.media import Fetcher
+from rayserve_platform.edge.media import MAX_LOOKUPS, Fetcher
 from rayserve_platform.protocols.openai.guard import Caps
 from rayserve_platform.protocols.openai.http import OpenAIHttp
 from rayserve_platform.settings.app import Ingress
@@ -84,13 +91,16 @@ async def serve(make_native) -> AsyncIterator[Callable[..., Any]]:
     """
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(names: Names, *, most: int = 16, **bounds: Any) -> Any:
+        async def start(
+            names: Names, *, most: int = 16, quotas: dict[str, Any] | None = None, **bounds: Any
+        ) -> Any:
             runtime = make_native(f"POST {CHAT}")
             options = {"networks": ["127.0.0.0/8"], "max_bytes": 4096, **bounds}
             caps = Caps(media_hosts=frozenset({HOST}), max_media=most)
             fetcher = Fetcher(resolve=names, **options)
             face = OpenAIHttp(Catalog([runtime]), caps=caps, fetcher=fetcher)
-            edge = HttpEdge([face], Ingress())
+            settings = Ingress.model_validate({"quotas": quotas or {}, "audit": {"enabled": False}})
+            edge = HttpEdge([face], settings, accounts=open_accounts(settings))
             url = await stack.enter_async_context(listening(CancelledByClient(edge)))
             client = httpx.AsyncClient(base_url=url, timeout=60, verify=False, trust_env=False)
             return await stack.enter_async_context(client), runtime
@@ -192,10 +202,11 @@ async def test_an_address_that_is_not_public_is_not_called(
 
 
 @pytest.mark.parametrize("address", ["93.184.215.14", "2606:4700::1111", "64:ff9b::808:808"])
-async def test_a_public_address_is_called(serve: Any, address: str) -> None:
+async def test_a_public_address_is_called_as_it_was_found(serve: Any, address: str) -> None:
+    """Also one of NAT64, whose IPv4 address can't be reached where there is a need for it."""
     fetcher = Fetcher(resolve=Names([[address]]))
     (found,) = await fetcher._addresses(HOST, 80, "image_url")
-    assert found.is_global
+    assert str(found) == address
 
 
 async def test_a_redirect_is_not_followed(serve: Any, store: Store) -> None:
@@ -249,6 +260,50 @@ async def test_a_host_that_takes_its_time_is_not_waited_for(serve: Any, store: S
     assert runtime.calls == []
 
 
+def hold_up() -> None:
+    time.sleep(0.05)
+
+
+async def test_files_that_are_there_just_as_time_is_up_are_late() -> None:
+    class Busy(Fetcher):
+        async def _fetch(self, written: str, field: str, room: Any) -> str:
+            hold_up()  # until the time is up, and then all is there at once
+            return written
+
+    with pytest.raises(PlatformError, match="'image_url' was not there within"):
+        await Busy(timeout_s=0.01).data_urls([("http://a", "image_url")])
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], threading.Event]]:
+    """A name server that does not answer before it is told to, and what it was asked."""
+    asked: list[str] = []
+    told = threading.Event()
+
+    def wait(host: str, port: int, *_: Any, **__: Any) -> Any:
+        asked.append(host)
+        told.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", wait)
+    yield asked, told
+    told.set()
+
+
+async def test_a_silent_name_server_holds_up_nothing_else(silent: Any) -> None:
+    asked, told = silent
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    fetcher = Fetcher(timeout_s=0.2)
+    wanted = [(f"http://{HOST}/a.png", "image_url")] * 2 * MAX_LOOKUPS
+    for _ in range(2):
+        with pytest.raises(PlatformError, match="was not there within"):
+            await fetcher.data_urls(wanted)
+    assert await asyncio.wait_for(asyncio.to_thread(int), 20) == 0
+    assert len(asked) == MAX_LOOKUPS
+    told.set()
+    assert await fetcher._resolve(HOST, 80) == ["127.0.0.1"]
+
+
 async def test_a_host_that_is_not_there_is_told(serve: Any) -> None:
     client, runtime = await serve(Names([[], ["127.0.0.1"]]))
     unknown = await client.post(CHAT, json=message(f"http://{HOST}/a.png"))
@@ -265,6 +320,16 @@ async def test_nothing_is_fetched_for_a_model_that_is_not_served(serve: Any, sto
     body = message(store.add("/a.png", PICTURE)) | {"model": "another"}
     assert (await client.post(CHAT, json=body)).status_code == 404
     assert store.asked == runtime.calls == []
+
+
+async def test_nothing_is_fetched_beyond_a_quota(serve: Any, store: Store) -> None:
+    """Fetching is work for others: a request is counted before it, and once."""
+    rules = [{"name": "all", "requests": ["2/hour"]}]
+    client, runtime = await serve(Names([["127.0.0.1"]]), quotas={"rules": rules})
+    body = message(store.add("/a.png", PICTURE))
+    statuses = [(await client.post(CHAT, json=body)).status_code for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    assert len(store.asked) == len(runtime.calls) == 2
 
 
 async def test_the_settings_say_what_is_fetched(
