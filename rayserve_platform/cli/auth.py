@@ -102,6 +102,8 @@ def check(
     for step in found.steps:
         click.echo(f"  {step}")
     word, color = ("allowed", "green") if found.is_allowed else ("denied", "red")
+    if found.is_allowed and not found.is_decided:
+        word, color = "known", "yellow"
     click.secho(f"{word}: {found.verdict}", fg=color)
     sys.exit(0 if found.is_allowed else 1)
 

@@ -131,7 +131,7 @@ def keys() -> None:
     """Make, list and end API keys (`rsp_…`) for people and programs without Kubernetes.
 
     Only digests are kept; a key itself is shown once, when it is made. Servers that are told of the
-    file follow its changes within two seconds.
+    file follow its changes within half a second.
     """
 
 

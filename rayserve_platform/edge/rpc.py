@@ -177,7 +177,7 @@ class RpcEdge:
                         # Whoever iterates may do so from another task than before.
                         ACCESS.set(call.session)
                         METER.set(meter)
-                    _tell(context, meter)
+                    _tell(context, call, meter)
             except Exception as error:  # noqa: BLE001  # whatever it is, `_refuse` logs it
                 _refuse(protocol, call, context, error)
                 raise Failed(context.details()) from None
@@ -191,7 +191,7 @@ class RpcEdge:
         else:
             with self._admission.permit(), self._accounts.metered(call.record) as meter:
                 answer = await handler(call)
-                _tell(context, meter)
+                _tell(context, call, meter)
         if call.session is not None:
             await call.session.settle()
         return answer
@@ -287,10 +287,10 @@ def _refuse(protocol: RpcProtocol, call: Call, context: Any, error: Exception) -
     return _fail(context, code, details)
 
 
-def _tell(context: Any, meter: RequestMeter | None) -> None:
-    """Tell the caller what it has left."""
-    if meter is not None and meter.headers:
-        context.set_trailing_metadata(meter.headers)
+def _tell(context: Any, call: Call, meter: RequestMeter | None) -> None:
+    """Tell the caller its request's id, and what it has left."""
+    left = [] if meter is None else meter.headers
+    context.set_trailing_metadata([("x-request-id", call.request_id), *left])
 
 
 def _fail(context: Any, code: grpc.StatusCode, details: str) -> Nothing:

@@ -111,6 +111,10 @@ def _notes(args: Any) -> Iterator[str]:
         for source in [model.source for model in args.listed_models() if model.source]:
             if "://" not in source and not Path(source).expanduser().exists():
                 yield f"model.source: there is no {source} on this machine"
+    auth = args.ingress.auth if isinstance(args, App | Gateway) else None
+    file = auth.keys.file if auth is not None and auth.keys is not None else None
+    if file is not None and not Path(file).exists():
+        yield f"ingress.auth.keys: there is no {file} on this machine; without it no key is known"
 
 
 def _check_together(found: Checked) -> None:

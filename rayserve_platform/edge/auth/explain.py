@@ -25,6 +25,8 @@ class Explained:
     steps: tuple[str, ...]
     verdict: str
     is_allowed: bool
+    is_decided: bool = True
+    """Whether it was about a model, too."""
 
 
 def read_settings(path: Path, kubernetes_url: str | None = None) -> Auth:
@@ -99,6 +101,11 @@ async def explain(
         await guard.stop()
     steps += [f"response: {name}: {value}" for name, value in principal.headers]
     groups = f", in {', '.join(principal.groups)}" if principal.groups else ""
-    what = f"may {target.operation} {target.adapter or target.model}" if target else "is known"
-    verdict = f"{principal.id}{groups} {what}"
-    return Explained(steps=tuple(steps), verdict=verdict, is_allowed=True)
+    if target is None:
+        what = "; what they may call is decided for a model (--model)"
+    else:
+        what = f" may {target.operation} {target.adapter or target.model}"
+    verdict = f"{principal.id}{groups}{what}"
+    return Explained(
+        steps=tuple(steps), verdict=verdict, is_allowed=True, is_decided=target is not None
+    )

@@ -241,7 +241,10 @@ def _method(rule: Authentication, where: str, policy: Policy, sources: Sources) 
         return SecretKeys(sources.kubernetes, rule.apiKey.selector, namespace)
     if rule.apiKey is not None:
         if sources.keys is None:
-            raise PolicyFault(f"{where}: 'apiKey' needs a selector, or keys of the platform's own")
+            raise PolicyFault(
+                f"{where}: 'apiKey' needs a selector, or the platform's own keys (`auth.keys` of a "
+                "Serve config)"
+            )
         return OwnKeys(sources.keys)
     if rule.jwt is not None:
         return SignedToken(rule.jwt, sources.authorities)

@@ -9,6 +9,8 @@ import pytest
 
 from rayserve_platform.edge.keys.change import create
 from rayserve_platform.edge.keys.file import KeysInFile
+from rayserve_platform.pb import generation_pb2 as pb
+from rayserve_platform.pb.generation_pb2_grpc import GenerationServiceStub
 
 CHAT = {"model": "alpha", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -58,3 +60,20 @@ async def test_a_key_that_is_refused_for_its_scope_is_named_and_so_is_the_model(
         assert (line["decision"], line["rule"]) == ("deny", "key scope")
         assert (line["principal"], line["key_id"]) == ("carol", token.split("_")[1])
     assert [line["model"] for line in server.audit()] == ["", "alpha"]
+
+
+async def test_a_call_over_grpc_is_told_the_id_of_its_line(serve: Any) -> None:
+    server = await serve({"requests": ["9/day"]})
+    stub = GenerationServiceStub(server.channel)
+    metadata = [("x-request-id", "mine-1"), *server.as_("alice").items()]
+    batch = pb.BatchedGenerationRequest(
+        model_id="alpha", requests=[pb.GenerationRequest(text="hi")]
+    )
+    whole = stub.Generate(batch, metadata=metadata)
+    await whole
+    single = pb.SingleGenerationRequest(model_id="alpha", request=pb.GenerationRequest(text="hi"))
+    stream = stub.GenerateStream(single, metadata=metadata)
+    assert [message async for message in stream]
+    for call in (whole, stream):
+        assert ("x-request-id", "mine-1") in [tuple(one) for one in await call.trailing_metadata()]
+    assert [line["request_id"] for line in server.audit()] == ["mine-1", "mine-1"]
