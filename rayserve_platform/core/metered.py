@@ -7,28 +7,18 @@ forget to ask or to count.
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import cast
 
-from rayserve_platform.core.cards import ModelCard
 from rayserve_platform.core.entry import Served
-from rayserve_platform.core.messages import (
-    Chunk,
-    Detokenize,
-    Embed,
-    Embeddings,
-    Generate,
-    Tokenize,
-    Tokens,
-)
+from rayserve_platform.core.messages import Chunk, Embed, Embeddings, Generate
 from rayserve_platform.core.principal import Target
-from rayserve_platform.core.runtime import Message, NativeHttp, Receive, Runtime, Scope, Send
+from rayserve_platform.core.runtime import Message, Receive, Runtime, Scope, Send
 from rayserve_platform.core.scores import Score, Scores
 from rayserve_platform.core.stream import join
-from rayserve_platform.core.tensors import Infer, Inference
 from rayserve_platform.core.usage import METER, TELL_USAGE, USAGE_KEY, Meter
+from rayserve_platform.core.wrapped import WrappedRuntime
 
 
-class MeteredRuntime:
+class MeteredRuntime(WrappedRuntime):
     """Asks the meter before the engine, and counts what the engine says it read and wrote.
 
     Args:
@@ -36,17 +26,9 @@ class MeteredRuntime:
     """
 
     def __init__(self, runtime: Runtime, meter: Meter, target: Target) -> None:
-        self._runtime = runtime
+        super().__init__(runtime)
         self._meter = meter
         self._target = target
-
-    async def describe(self) -> tuple[ModelCard, ...]:
-        """Return the cards; costs nothing."""
-        return await self._runtime.describe()
-
-    async def check_health(self) -> None:
-        """Raise if the engine can serve no more requests; costs nothing."""
-        await self._runtime.check_health()
 
     async def generate(self, request: Generate) -> AsyncGenerator[Sequence[Chunk], None]:
         """Yield the chunks, counting each as it comes: who leaves early has used what came.
@@ -54,7 +36,7 @@ class MeteredRuntime:
         Where tokens have a price, this goes for an answer that is wanted whole as well: it is asked
         for bit by bit, and put together here.
         """
-        await self._admit(request.adapter)
+        await self._before(request.adapter)
         written: dict[int, int] = {}
         whole = None
         if self._meter.is_charged and not request.stream:
@@ -76,36 +58,19 @@ class MeteredRuntime:
 
     async def embed(self, request: Embed) -> Embeddings:
         """Return one vector an input."""
-        await self._admit()
-        found = await self._runtime.embed(request)
+        found = await super().embed(request)
         self._meter.spend(prompt=sum(found.token_counts), generated=0)
         return found
 
     async def score(self, request: Score) -> Scores:
         """Return scores."""
-        await self._admit()
-        found = await self._runtime.score(request)
+        found = await super().score(request)
         self._meter.spend(prompt=found.token_count, generated=0)
         return found
 
-    async def infer(self, request: Infer) -> Inference:
-        """Return tensors, which are no tokens."""
-        await self._admit()
-        return await self._runtime.infer(request)
-
-    async def tokenize(self, request: Tokenize) -> Tokens:
-        """Return tokens, which no model has read."""
-        await self._admit(request.adapter)
-        return await self._runtime.tokenize(request)
-
-    async def detokenize(self, request: Detokenize) -> str:
-        """Return text."""
-        await self._admit()
-        return await self._runtime.detokenize(request)
-
     async def native(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the runtime's own server answer; what it says of usage ends here."""
-        await self._admit()
+        await self._before(None)
         has_head = False
         if self._meter.is_charged:
             scope = {**scope, "headers": [*scope["headers"], TELL_USAGE]}
@@ -119,10 +84,10 @@ class MeteredRuntime:
             if has_head:
                 await send(message)
 
-        await cast("NativeHttp", self._runtime).native(scope, receive, counted)
+        await super().native(scope, receive, counted)
 
-    async def _admit(self, adapter: str | None = None) -> None:
-        """Ask the meter; an adapter that the request itself names counts as the one resolved."""
+    async def _before(self, adapter: str | None) -> None:
+        # An adapter that the request itself names counts as the one resolved.
         target = self._target
         if adapter is not None and target.adapter is None:
             target = Target(model=target.model, adapter=adapter)

@@ -9,22 +9,11 @@ import hmac
 import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from typing import cast
 
-from rayserve_platform.core.cards import ModelCard
-from rayserve_platform.core.messages import (
-    Chunk,
-    Detokenize,
-    Embed,
-    Embeddings,
-    Generate,
-    Tokenize,
-    Tokens,
-)
+from rayserve_platform.core.messages import Chunk, Embed, Embeddings, Generate
 from rayserve_platform.core.principal import Principal
-from rayserve_platform.core.runtime import NativeHttp, Receive, Runtime, Scope, Send
-from rayserve_platform.core.scores import Score, Scores
-from rayserve_platform.core.tensors import Infer, Inference
+from rayserve_platform.core.runtime import Runtime
+from rayserve_platform.core.wrapped import WrappedRuntime
 
 LABEL = b"rayserve_platform cache_salt"
 
@@ -46,23 +35,15 @@ class Salt:
         return hmac.new(self._key, text, hashlib.sha256).hexdigest()
 
 
-class SaltedRuntime:
+class SaltedRuntime(WrappedRuntime):
     """Adds the caller's salt to whatever an engine may remember.
 
     A runtime's own HTTP server reads bodies by itself: who writes them adds it there.
     """
 
     def __init__(self, runtime: Runtime, salt: Salt) -> None:
-        self._runtime = runtime
+        super().__init__(runtime)
         self._salt = salt
-
-    async def describe(self) -> tuple[ModelCard, ...]:
-        """Return the cards."""
-        return await self._runtime.describe()
-
-    async def check_health(self) -> None:
-        """Raise if the engine can serve no more requests."""
-        await self._runtime.check_health()
 
     def generate(self, request: Generate) -> AsyncGenerator[Sequence[Chunk], None]:
         """Return the chunks."""
@@ -73,23 +54,3 @@ class SaltedRuntime:
         """Return one vector an input."""
         salt = self._salt.mixed(request.cache_salt)
         return await self._runtime.embed(replace(request, cache_salt=salt))
-
-    async def score(self, request: Score) -> Scores:
-        """Return scores."""
-        return await self._runtime.score(request)
-
-    async def infer(self, request: Infer) -> Inference:
-        """Return tensors."""
-        return await self._runtime.infer(request)
-
-    async def tokenize(self, request: Tokenize) -> Tokens:
-        """Return tokens."""
-        return await self._runtime.tokenize(request)
-
-    async def detokenize(self, request: Detokenize) -> str:
-        """Return text."""
-        return await self._runtime.detokenize(request)
-
-    async def native(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the runtime's own server answer."""
-        await cast("NativeHttp", self._runtime).native(scope, receive, send)
